@@ -1,0 +1,242 @@
+//! One newtype for every identity, so that none can stand in for another.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id! {
+    /// A partition of the log: the unit of order, state, progress, checkpoint and ownership.
+    Partition(u16)
+}
+number_id! {
+    /// The position of a record in its partition, counted from 0.
+    Offset(u64)
+}
+number_id! {
+    /// A tenant, as the database numbers it.
+    TenantNo(u32)
+}
+number_id! {
+    /// A device template, as the database numbers it.
+    TemplateNo(u32)
+}
+number_id! {
+    /// A retention class, as the database numbers it.
+    ClassNo(u16)
+}
+number_id! {
+    /// A device, numbered once and never again.
+    ///
+    /// Numbers below 2^40 are given by the database's sequence, those from 2^40 by a partition
+    /// that provisioned the device itself (see [`DeviceNo::provisioned`]).
+    DeviceNo(u64)
+}
+number_id! {
+    /// A field of one device, numbered by the dataflow in order of first appearance.
+    FieldNo(u16)
+}
+number_id! {
+    /// A series: a device number and a field number in one.
+    SeriesId(i64)
+}
+
+impl Partition {
+    /// Gives the partition of a device among `partitions`. It never changes for a device.
+    ///
+    /// Panics: when `partitions` is 0.
+    pub fn of(device: &DeviceId, partitions: u16) -> Self {
+        let hash = xxhash_rust::xxh3::xxh3_64(device.as_str().as_bytes());
+        Self((hash % u64::from(partitions)) as u16)
+    }
+}
+
+impl Offset {
+    /// Gives the offset behind this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl DeviceNo {
+    /// Numbers below this one belong to the database's sequence.
+    pub const PROVISIONED: u64 = 1 << 40;
+    /// Largest number that leaves room for a [`FieldNo`] in a [`SeriesId`].
+    pub const MAX: u64 = (1 << 47) - 1;
+
+    /// Gives the number of the `nth` device that `partition` provisioned itself.
+    ///
+    /// Panics: when a partition has provisioned 2^24 devices.
+    pub fn provisioned(partition: Partition, nth: u32) -> Self {
+        assert!(nth < 1 << 24, "partition {partition} has provisioned all the devices that it can number");
+        Self(Self::PROVISIONED | (u64::from(partition.0) << 24) | u64::from(nth))
+    }
+}
+
+impl SeriesId {
+    /// Joins a device and a field number.
+    pub fn new(device: DeviceNo, field: FieldNo) -> Self {
+        debug_assert!(device.0 <= DeviceNo::MAX, "device number {device} leaves no room for a field");
+        Self(((device.0 << 16) | u64::from(field.0)) as i64)
+    }
+
+    /// Gives the device's half.
+    pub fn device(self) -> DeviceNo {
+        DeviceNo(self.0 as u64 >> 16)
+    }
+
+    /// Gives the field's half.
+    pub fn field(self) -> FieldNo {
+        FieldNo(self.0 as u16)
+    }
+}
+
+/// The name by which the network calls a device: a DevEUI as 16 lower-case hex digits, or the
+/// name that a sender without LoRaWAN gives it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeviceId(Arc<str>);
+
+/// Why a text is no [`DeviceId`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DeviceIdError {
+    /// The text is empty.
+    #[error("the device has no name: give its DevEUI (16 hex digits) or a name")]
+    Empty,
+    /// The text is longer than [`DeviceId::LEN_MAX`] bytes.
+    #[error("the device name has {0} bytes, more than {max}: shorten it", max = DeviceId::LEN_MAX)]
+    TooLong(usize),
+    /// The text holds white space or a control character.
+    #[error("the device name holds {0:?}: use letters, digits and punctuation")]
+    Character(char),
+}
+
+impl DeviceId {
+    /// Longest name, in bytes.
+    pub const LEN_MAX: usize = 128;
+
+    /// Parses a DevEUI in any usual spelling (`0004A30B001C0530`, `00-04-a3-…`, `00:04:a3:…`) to its
+    /// canonical form, and takes any other printable text as a name, letter case kept.
+    ///
+    /// Errors: an empty text, one over 128 bytes, or one with white space or control characters.
+    pub fn parse(text: &str) -> Result<Self, DeviceIdError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(DeviceIdError::Empty);
+        }
+        if let Some(eui) = dev_eui(text) {
+            return Ok(Self(eui.into()));
+        }
+        if text.len() > Self::LEN_MAX {
+            return Err(DeviceIdError::TooLong(text.len()));
+        }
+        match text.chars().find(|c| c.is_control() || c.is_whitespace()) {
+            Some(c) => Err(DeviceIdError::Character(c)),
+            None => Ok(Self(text.into())),
+        }
+    }
+
+    /// Gives the canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Sixteen hex digits, bare or in pairs with `-` or `:` between, as lower-case digits.
+fn dev_eui(text: &str) -> Option<String> {
+    let digits: String = match text.len() {
+        16 => text.into(),
+        23 => {
+            let separator = text.as_bytes()[2];
+            let pairs = text.as_bytes().chunks(3);
+            let separated = matches!(separator, b'-' | b':') && pairs.clone().all(|p| p.len() == 2 || p[2] == separator);
+            separated.then(|| pairs.flat_map(|p| [char::from(p[0]), char::from(p[1])]).collect())?
+        }
+        _ => return None,
+    };
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_ascii_lowercase())
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// SHA-256 of a decoder's source or module: decoders are addressed by their content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DecoderHash(pub [u8; 32]);
+
+impl fmt::Display for DecoderHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for DecoderHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_ids_are_canonical_or_refused() {
+        let check = |text: &str, expected: Result<&str, DeviceIdError>| {
+            let got = DeviceId::parse(text);
+            assert_eq!(got.as_ref().map(DeviceId::as_str), expected.as_ref().copied(), "{text:?}");
+        };
+        check("0004A30B001C0530", Ok("0004a30b001c0530"));
+        check("00-04-A3-0B-00-1C-05-30", Ok("0004a30b001c0530"));
+        check("00:04:a3:0b:00:1c:05:30", Ok("0004a30b001c0530"));
+        check("00:04-a3:0b:00:1c:05:30", Ok("00:04-a3:0b:00:1c:05:30"));
+        check("Pump-7", Ok("Pump-7"));
+        check("", Err(DeviceIdError::Empty));
+        check("  ", Err(DeviceIdError::Empty));
+        check("a b", Err(DeviceIdError::Character(' ')));
+        check("a\0b", Err(DeviceIdError::Character('\0')));
+        check(&"x".repeat(129), Err(DeviceIdError::TooLong(129)));
+    }
+
+    #[test]
+    fn a_series_id_holds_both_halves() {
+        let device = DeviceNo::provisioned(Partition(15), 77);
+        let series = SeriesId::new(device, FieldNo(9));
+        assert_eq!((series.device(), series.field()), (device, FieldNo(9)));
+        assert!(series.0 > 0);
+    }
+
+    #[test]
+    fn partitions_are_stable() {
+        // These figures are on disk in every log: they must never change.
+        let of = |text: &str| Partition::of(&DeviceId::parse(text).unwrap(), 16).0;
+        assert_eq!(
+            [of("0004a30b001c0530"), of("0101010101010101"), of("pump-7")],
+            [of("0004A30B001C0530"), of("0101010101010101"), of("pump-7")]
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! weir takes in the uplinks of IoT fleets, decodes them, and keeps in TimescaleDB exactly what changed.

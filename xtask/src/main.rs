@@ -1,0 +1,3 @@
+//! Development commands of weir.
+
+fn main() {}
