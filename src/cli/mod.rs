@@ -1,0 +1,117 @@
+//! The `weir` command: one file per command.
+
+mod decode;
+mod demo;
+mod http;
+mod log;
+mod output;
+mod registry;
+mod serve;
+mod status;
+
+use crate::config::Config;
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Takes in the uplinks of IoT fleets, decodes them, and keeps in TimescaleDB exactly what changed.
+#[derive(Parser, Debug)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the settings come from.
+#[derive(Args, Debug, Clone)]
+struct Settings {
+    /// Settings file (TOML). Settings can also be given as WEIR_<SECTION>_<KEY>.
+    #[arg(long, global = true, env = "WEIR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The database, over the settings: postgres://user:password@host:port/database
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// The data directory, over the settings.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<Config> {
+        let over = |name: &str| match name {
+            "WEIR_DATABASE_URL" => self.database_url.clone(),
+            "WEIR_LOG_DIR" => self.data_dir.as_ref().map(|dir| dir.display().to_string()),
+            _ => None,
+        };
+        Ok(Config::load(self.config.as_deref(), |name| over(name).or_else(|| std::env::var(name).ok()))?)
+    }
+
+    async fn client(&self) -> anyhow::Result<tokio_postgres::Client> {
+        let store = crate::store::Store::connect(self.load()?.database.store()).await?;
+        Ok(store.client().await?)
+    }
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the daemon.
+    Serve(serve::Serve),
+    /// Run the daemon with a simulated fleet, and show what it does.
+    Demo(demo::Demo),
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Show a running daemon's state.
+    Status(status::Status),
+    /// Tenants: customers who do not see each other.
+    #[command(subcommand)]
+    Tenant(registry::Tenant),
+    /// Templates: device models with decoder, fields and units.
+    #[command(subcommand)]
+    Template(registry::Template),
+    /// Decoders: JavaScript sources and wasm modules, by their content.
+    #[command(subcommand)]
+    Decoder(registry::Decoder),
+    /// Devices.
+    #[command(subcommand)]
+    Device(registry::Device),
+    /// Tokens: who may send uplinks and query.
+    #[command(subcommand)]
+    Token(registry::Token),
+    /// Decode one payload and show what would be stored.
+    Decode(decode::Decode),
+    /// The local log.
+    #[command(subcommand)]
+    Log(log::Log),
+}
+
+/// Runs the command line.
+///
+/// Errors: what went wrong, with what to do next.
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir-tokio").build().context("starting threads")?;
+    let settings = cli.settings;
+    match cli.command {
+        Command::Serve(serve) => runtime.block_on(serve.run(&settings)),
+        Command::Demo(demo) => runtime.block_on(demo.run(&settings)),
+        Command::Migrate => runtime.block_on(migrate(&settings)),
+        Command::Status(status) => runtime.block_on(status.run(&settings)),
+        Command::Tenant(tenant) => runtime.block_on(tenant.run(&settings)),
+        Command::Template(template) => runtime.block_on(template.run(&settings)),
+        Command::Decoder(decoder) => runtime.block_on(decoder.run(&settings)),
+        Command::Device(device) => runtime.block_on(device.run(&settings)),
+        Command::Token(token) => runtime.block_on(token.run(&settings)),
+        Command::Decode(decode) => decode.run(),
+        Command::Log(log) => runtime.block_on(log.run(&settings)),
+    }
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let config = settings.load()?;
+    let store = crate::store::Store::connect(config.database.store()).await?;
+    store.migrate(config.log.partitions).await?;
+    println!("The schema is up to date ({}).", store.level());
+    Ok(())
+}

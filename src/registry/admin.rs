@@ -1,0 +1,326 @@
+//! What people add, list, show and remove: plain statements on the registry's tables. The daemon
+//! notices by itself.
+
+use super::{FieldsError, TokenHash, fields_from_json, tables};
+use dataflows::model::{DeviceId, DeviceIdError};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The named thing is not there.
+    #[error("there is no {what} {name:?}: see `weir {what} list`")]
+    Absent {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It is there already.
+    #[error("there is a {what} {name:?} already: remove it first, or choose another name")]
+    Exists {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Something else refers to it.
+    #[error("the {what} {name:?} is still used ({detail}): remove that first")]
+    InUse {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// By what.
+        detail: String,
+    },
+    /// The device's name.
+    #[error(transparent)]
+    DeviceId(#[from] DeviceIdError),
+    /// The template's fields.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
+    /// The time zone.
+    #[error("{0}")]
+    Zone(String),
+    /// The database refused.
+    #[error("the database refused: {}", detail(.0))]
+    Database(#[from] tokio_postgres::Error),
+}
+
+fn detail(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+}
+
+/// What a new tenant is.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Its name.
+    pub name: String,
+    /// IANA name of its time zone.
+    pub zone: String,
+    /// Longest silence of an unchanged series, as PostgreSQL writes intervals (`1 hour`).
+    pub heartbeat: String,
+    /// How late a measurement may be and still be put in order (`10 minutes`).
+    pub lateness_horizon: String,
+    /// Name of its retention class.
+    pub class: String,
+}
+
+/// What a new template is.
+#[derive(Clone, Debug)]
+pub struct NewTemplate {
+    /// Its name.
+    pub name: String,
+    /// The tenant that may use it; all may where there is none.
+    pub tenant: Option<String>,
+    /// `javascript` or `wasm` with the body, or nothing where the network decodes.
+    pub decoder: Option<(&'static str, Vec<u8>)>,
+    /// Units, deadbands and heartbeats by field.
+    pub fields: Value,
+}
+
+/// What a new device is.
+#[derive(Clone, Debug)]
+pub struct NewDevice {
+    /// Its DevEUI or name.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Its model.
+    pub template: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Variables for its decoder.
+    pub variables: Value,
+    /// Overrides the tenant's time zone.
+    pub zone: Option<String>,
+}
+
+/// What a new token may do.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// The name under which it is listed.
+    pub name: String,
+    /// Whose devices it speaks for.
+    pub tenant: String,
+    /// It may send uplinks.
+    pub may_write: bool,
+    /// It may query.
+    pub may_read: bool,
+    /// Unknown devices are made with this template.
+    pub provision: Option<String>,
+}
+
+/// Adds a tenant and gives its number.
+pub async fn add_tenant(client: &Client, new: &NewTenant) -> Result<i32, AdminError> {
+    tables::known_zone(Some(&new.zone)).map_err(AdminError::Zone)?;
+    let class: i16 = by_name(client, "class", "SELECT class_no FROM retention_class WHERE name = $1", &new.class).await?;
+    let sql = "INSERT INTO tenant (name, zone, heartbeat, lateness_horizon, class_no)
+               VALUES ($1, $2, $3::text::interval, $4::text::interval, $5) RETURNING tenant_no";
+    one(client, "tenant", &new.name, sql, &[&new.name, &new.zone, &new.heartbeat, &new.lateness_horizon, &class]).await
+}
+
+/// Adds a decoder's body, or finds that it is there, and gives its hash.
+pub async fn add_decoder(client: &Client, kind: &str, name: &str, body: &[u8]) -> Result<Vec<u8>, AdminError> {
+    let hash = Sha256::digest(body).to_vec();
+    let sql = "INSERT INTO decoder (hash, kind, name, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    client.execute(sql, &[&hash, &kind, &name, &body]).await?;
+    Ok(hash)
+}
+
+/// Adds a template, its decoder included, and gives its number.
+pub async fn add_template(client: &Client, new: &NewTemplate) -> Result<i32, AdminError> {
+    fields_from_json(&new.fields)?;
+    let tenant = match &new.tenant {
+        Some(tenant) => Some(tenant_no(client, tenant).await?),
+        None => None,
+    };
+    let (decoding, hash) = match &new.decoder {
+        Some((kind, body)) => (*kind, Some(add_decoder(client, kind, &new.name, body).await?)),
+        None => ("upstream", None),
+    };
+    let sql = "INSERT INTO template (tenant_no, name, decoding, decoder_hash, fields) VALUES ($1, $2, $3, $4, $5) RETURNING template_no";
+    one(client, "template", &new.name, sql, &[&tenant, &new.name, &decoding, &hash, &new.fields]).await
+}
+
+/// Adds a device and gives its number.
+pub async fn add_device(client: &Client, new: &NewDevice) -> Result<i64, AdminError> {
+    let id = DeviceId::parse(&new.id)?;
+    tables::known_zone(new.zone.as_deref()).map_err(AdminError::Zone)?;
+    let tenant = tenant_no(client, &new.tenant).await?;
+    let template = template_no(client, tenant, &new.template).await?;
+    let sql = "INSERT INTO device (tenant_no, id, template_no, name, variables, zone) VALUES ($1, $2, $3, $4, $5, $6) RETURNING device_no";
+    one(client, "device", id.as_str(), sql, &[&tenant, &id.as_str(), &template, &new.name, &new.variables, &new.zone]).await
+}
+
+/// Adds the token with this text; only its hash is kept.
+pub async fn add_token(client: &Client, new: &NewToken, token: &str) -> Result<(), AdminError> {
+    let tenant = tenant_no(client, &new.tenant).await?;
+    let provision = match &new.provision {
+        Some(template) => Some(template_no(client, tenant, template).await?),
+        None => None,
+    };
+    let known = client.query_opt("SELECT 1 FROM api_token WHERE tenant_no = $1 AND name = $2", &[&tenant, &new.name]).await?;
+    if known.is_some() {
+        return Err(AdminError::Exists { what: "token", name: new.name.clone() });
+    }
+    let sql = "INSERT INTO api_token (token_hash, tenant_no, name, may_write, may_read, provision_template_no) VALUES ($1, $2, $3, $4, $5, $6)";
+    let hash = TokenHash::of(token).0;
+    client.execute(sql, &[&hash.as_slice(), &tenant, &new.name, &new.may_write, &new.may_read, &provision]).await?;
+    Ok(())
+}
+
+/// Things that are listed, shown and removed by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Tenants, by name.
+    Tenant,
+    /// Templates, by name.
+    Template,
+    /// Decoders, by the first digits of their hash.
+    Decoder,
+    /// Devices, by id.
+    Device,
+    /// Tokens, by name.
+    Token,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Template => "template",
+            Self::Decoder => "decoder",
+            Self::Device => "device",
+            Self::Token => "token",
+        }
+    }
+
+    /// What is listed, with the columns `tenant` and `key` to choose by.
+    fn listing(self) -> &'static str {
+        match self {
+            Self::Tenant => {
+                "SELECT t.name AS key, NULL::text AS tenant, t.tenant_no AS no, t.name, t.zone, t.heartbeat::text, t.lateness_horizon::text,
+                        c.name AS class, (SELECT count(*) FROM device d WHERE d.tenant_no = t.tenant_no) AS devices
+                 FROM tenant t JOIN retention_class c USING (class_no)"
+            }
+            Self::Template => {
+                "SELECT t.name AS key, n.name AS tenant, t.template_no AS no, t.name, t.decoding, left(encode(t.decoder_hash, 'hex'), 12) AS decoder,
+                        t.fields, (SELECT count(*) FROM device d WHERE d.template_no = t.template_no) AS devices
+                 FROM template t LEFT JOIN tenant n USING (tenant_no)"
+            }
+            Self::Decoder => {
+                "SELECT left(encode(hash, 'hex'), 12) AS key, NULL::text AS tenant, left(encode(hash, 'hex'), 12) AS decoder, kind, name,
+                        octet_length(body) AS bytes, added_at FROM decoder"
+            }
+            Self::Device => {
+                "SELECT d.id AS key, n.name AS tenant, d.device_no AS no, d.id, d.name, t.name AS template, d.zone, d.variables, d.provisioned,
+                        d.added_at
+                 FROM device d JOIN tenant n USING (tenant_no) JOIN template t USING (template_no)"
+            }
+            Self::Token => {
+                "SELECT a.name AS key, n.name AS tenant, a.name, a.may_write, a.may_read, t.name AS provision, a.added_at
+                 FROM api_token a JOIN tenant n USING (tenant_no) LEFT JOIN template t ON t.template_no = a.provision_template_no"
+            }
+        }
+    }
+
+    fn removal(self) -> &'static str {
+        match self {
+            Self::Tenant => "DELETE FROM tenant WHERE name = $1 AND ($2::text IS NULL)",
+            Self::Template => {
+                "DELETE FROM template WHERE name = $1 AND ($2::text IS NULL OR tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2))"
+            }
+            Self::Decoder => "DELETE FROM decoder WHERE left(encode(hash, 'hex'), 12) = $1 AND ($2::text IS NULL)",
+            Self::Device => {
+                "DELETE FROM device WHERE id = $1 AND ($2::text IS NULL OR tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2))"
+            }
+            Self::Token => {
+                "DELETE FROM api_token WHERE name = $1 AND ($2::text IS NULL OR tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2))"
+            }
+        }
+    }
+}
+
+/// Lists things, one JSON object each, at most `limit`; of one tenant, where one is named.
+pub async fn list(client: &Client, kind: Kind, tenant: Option<&str>, limit: i64) -> Result<Vec<Value>, AdminError> {
+    let sql = format!(
+        "SELECT to_jsonb(x) - 'key' FROM ({}) x WHERE $1::text IS NULL OR x.tenant = $1 ORDER BY x.tenant, x.key LIMIT $2",
+        kind.listing()
+    );
+    Ok(client.query(&sql, &[&tenant, &limit]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Shows the things of one name.
+///
+/// Errors: there is none.
+pub async fn show(client: &Client, kind: Kind, tenant: Option<&str>, name: &str) -> Result<Vec<Value>, AdminError> {
+    let name = canonical(kind, name)?;
+    let sql = format!(
+        "SELECT to_jsonb(x) - 'key' FROM ({}) x WHERE x.key = $2 AND ($1::text IS NULL OR x.tenant = $1) ORDER BY x.tenant",
+        kind.listing()
+    );
+    let found: Vec<_> = client.query(&sql, &[&tenant, &name]).await?.iter().map(|row| row.get(0)).collect();
+    if found.is_empty() { Err(AdminError::Absent { what: kind.word(), name }) } else { Ok(found) }
+}
+
+/// Removes the things of one name and gives how many there were. Rows that were stored stay.
+///
+/// Errors: there is none, or something refers to it.
+pub async fn remove(client: &Client, kind: Kind, tenant: Option<&str>, name: &str) -> Result<u64, AdminError> {
+    let name = canonical(kind, name)?;
+    match client.execute(kind.removal(), &[&name, &tenant]).await {
+        Ok(0) => Err(AdminError::Absent { what: kind.word(), name }),
+        Ok(count) => Ok(count),
+        Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
+            let detail = error.as_db_error().and_then(|db| db.detail()).unwrap_or("by another table").to_owned();
+            Err(AdminError::InUse { what: kind.word(), name, detail })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn canonical(kind: Kind, name: &str) -> Result<String, DeviceIdError> {
+    Ok(if kind == Kind::Device { DeviceId::parse(name)?.as_str().to_owned() } else { name.to_owned() })
+}
+
+async fn tenant_no(client: &Client, name: &str) -> Result<i32, AdminError> {
+    by_name(client, "tenant", "SELECT tenant_no FROM tenant WHERE name = $1", name).await
+}
+
+/// The tenant's own template of that name, else the one that all share.
+async fn template_no(client: &Client, tenant: i32, name: &str) -> Result<i32, AdminError> {
+    let sql = "SELECT template_no FROM template WHERE name = $1 AND (tenant_no = $2 OR tenant_no IS NULL) ORDER BY tenant_no NULLS LAST LIMIT 1";
+    let row = client.query_opt(sql, &[&name, &tenant]).await?;
+    row.map(|row| row.get(0)).ok_or_else(|| AdminError::Absent { what: "template", name: name.to_owned() })
+}
+
+async fn by_name<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &Client,
+    what: &'static str,
+    sql: &str,
+    name: &str,
+) -> Result<T, AdminError> {
+    let row: Option<Row> = client.query_opt(sql, &[&name]).await?;
+    row.map(|row| row.get(0)).ok_or_else(|| AdminError::Absent { what, name: name.to_owned() })
+}
+
+/// Inserts one row and gives its number.
+async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &Client,
+    what: &'static str,
+    name: &str,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<T, AdminError> {
+    match client.query_one(sql, values).await {
+        Ok(row) => Ok(row.get(0)),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(AdminError::Exists { what, name: name.to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,96 @@
+//! What took effect: the sum of all registry records of the log, for the shell's own use.
+
+use dataflows::model::{Device, DeviceId, DeviceNo, Offset, Partition, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Whose device, by which name.
+pub type DeviceKey = (TenantNo, DeviceId);
+
+/// What is in effect in the log as far as it was read.
+///
+/// State: one entry per tenant, template and device.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct InEffect {
+    /// By number.
+    pub tenants: BTreeMap<TenantNo, Tenant>,
+    /// By number.
+    pub templates: BTreeMap<TemplateNo, Template>,
+    /// By tenant and name.
+    pub devices: BTreeMap<DeviceKey, Device>,
+    /// Devices that their first uplink made, with the record that did: their row in the table
+    /// appears only when `progress` has passed it.
+    pub provisioned: BTreeMap<DeviceKey, (Partition, Offset)>,
+    /// For each partition, the count of devices that it ever provisioned: numbers are not used again.
+    pub provisioned_count: BTreeMap<Partition, u32>,
+}
+
+impl InEffect {
+    /// Takes in one registry record. Tenants and templates stand in every partition; taking them in
+    /// again changes nothing.
+    pub fn apply(&mut self, partition: Partition, offset: Offset, change: RegistryChange) {
+        match change {
+            RegistryChange::Tenant(tenant) => {
+                self.tenants.insert(tenant.no, tenant);
+            }
+            RegistryChange::TenantRemoved(no) => {
+                self.tenants.remove(&no);
+            }
+            RegistryChange::Template(template) => {
+                self.templates.insert(template.no, template);
+            }
+            RegistryChange::TemplateRemoved(no) => {
+                self.templates.remove(&no);
+            }
+            RegistryChange::Device(device) => {
+                let key = (device.tenant, device.id.clone());
+                if device.provisioned && !self.devices.get(&key).is_some_and(|known| known.no == device.no) {
+                    self.provisioned.insert(key.clone(), (partition, offset));
+                }
+                if let Some(nth) = nth_provisioned(device.no) {
+                    let count = self.provisioned_count.entry(partition).or_default();
+                    *count = (*count).max(nth + 1);
+                }
+                self.devices.insert(key, device);
+            }
+            RegistryChange::DeviceRemoved { tenant, id } => {
+                let key = (tenant, id);
+                self.devices.remove(&key);
+                self.provisioned.remove(&key);
+            }
+        }
+    }
+}
+
+/// Which device of its partition this number was given to, for numbers that a partition gave.
+fn nth_provisioned(no: DeviceNo) -> Option<u32> {
+    (no.0 >= DeviceNo::PROVISIONED).then_some((no.0 & ((1 << 24) - 1)) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_provisioned_devices_are_not_used_again() {
+        let partition = Partition(3);
+        let id = DeviceId::parse("pump").unwrap();
+        let no = DeviceNo::provisioned(partition, 4);
+        let device = Device {
+            no,
+            tenant: TenantNo(1),
+            id: id.clone(),
+            template: TemplateNo(1),
+            variables: BTreeMap::new(),
+            zone: None,
+            provisioned: true,
+        };
+        let mut effect = InEffect::default();
+        effect.apply(partition, Offset(10), RegistryChange::Device(device.clone()));
+        effect.apply(partition, Offset(12), RegistryChange::Device(device));
+        assert_eq!(effect.provisioned[&(TenantNo(1), id.clone())], (partition, Offset(10)), "the first record made it");
+        effect.apply(partition, Offset(14), RegistryChange::DeviceRemoved { tenant: TenantNo(1), id });
+        assert_eq!(effect.provisioned_count[&partition], 5);
+        assert!(effect.devices.is_empty() && effect.provisioned.is_empty());
+    }
+}

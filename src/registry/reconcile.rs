@@ -1,0 +1,165 @@
+//! The difference between what is wanted and what is in effect, as registry records. Pure.
+
+use super::effect::{DeviceKey, InEffect};
+use super::{Token, TokenHash};
+use dataflows::model::{Device, Offset, Partition, Record, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the tables hold, read in one snapshot.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Wanted {
+    /// By number.
+    pub tenants: BTreeMap<TenantNo, Tenant>,
+    /// By number; only those whose decoder is here.
+    pub templates: BTreeMap<TemplateNo, Template>,
+    /// By tenant and name.
+    pub devices: BTreeMap<DeviceKey, Device>,
+    /// By hash.
+    pub tokens: BTreeMap<TokenHash, Token>,
+    /// How far each partition's rows go in the same snapshot.
+    pub progress: BTreeMap<Partition, Offset>,
+    /// Tenants whose row cannot be used: what is in effect for them stays.
+    pub kept_tenants: BTreeSet<TenantNo>,
+    /// Templates whose row cannot be used: what is in effect for them stays.
+    pub kept_templates: BTreeSet<TemplateNo>,
+    /// Devices whose row cannot be used: what is in effect for them stays.
+    pub kept_devices: BTreeSet<DeviceKey>,
+}
+
+/// Gives the changes that make `effect` what is `wanted`, in an order in which no device ever
+/// names a tenant or template that is not in effect.
+pub fn changes(wanted: &Wanted, effect: &InEffect) -> Vec<RegistryChange> {
+    let mut changes = Vec::new();
+    changes.extend(set(&wanted.tenants, &effect.tenants).map(RegistryChange::Tenant));
+    changes.extend(set(&wanted.templates, &effect.templates).map(RegistryChange::Template));
+    changes.extend(set(&wanted.devices, &effect.devices).map(RegistryChange::Device));
+    let gone = removed(&wanted.devices, &wanted.kept_devices, &effect.devices).filter(|key| !is_on_its_way(key, wanted, effect));
+    changes.extend(gone.map(|(tenant, id)| RegistryChange::DeviceRemoved { tenant, id }));
+    changes.extend(removed(&wanted.templates, &wanted.kept_templates, &effect.templates).map(RegistryChange::TemplateRemoved));
+    changes.extend(removed(&wanted.tenants, &wanted.kept_tenants, &effect.tenants).map(RegistryChange::TenantRemoved));
+    changes
+}
+
+/// Gives the records of a change: a device's stands in its own partition, all others in every one.
+pub fn records(change: RegistryChange, partitions: u16) -> Vec<(Partition, Record)> {
+    let owner = match &change {
+        RegistryChange::Device(device) => Some(Partition::of(&device.id, partitions)),
+        RegistryChange::DeviceRemoved { id, .. } => Some(Partition::of(id, partitions)),
+        _ => None,
+    };
+    let record = Record::Registry(Box::new(change));
+    match owner {
+        Some(partition) => vec![(partition, record)],
+        None => (0..partitions).map(|p| (Partition(p), record.clone())).collect(),
+    }
+}
+
+fn set<'a, K: Ord, V: PartialEq + Clone>(wanted: &'a BTreeMap<K, V>, effect: &'a BTreeMap<K, V>) -> impl Iterator<Item = V> + 'a {
+    wanted.iter().filter(|(key, value)| effect.get(*key) != Some(*value)).map(|(_, value)| value.clone())
+}
+
+fn removed<'a, K: Ord + Clone, V>(
+    wanted: &'a BTreeMap<K, V>,
+    kept: &'a BTreeSet<K>,
+    effect: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = K> + 'a {
+    effect.keys().filter(|key| !wanted.contains_key(*key) && !kept.contains(*key)).cloned()
+}
+
+/// A provisioned device whose row is not committed yet: it is not missing from the tables, it is
+/// only not there so far.
+fn is_on_its_way(key: &DeviceKey, wanted: &Wanted, effect: &InEffect) -> bool {
+    effect
+        .provisioned
+        .get(key)
+        .is_some_and(|(partition, offset)| wanted.progress.get(partition).is_none_or(|committed| offset >= committed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataflows::model::{Decoding, DeviceId, DeviceNo, Policy};
+
+    fn tenant(zone: &str) -> Tenant {
+        Tenant { no: TenantNo(1), policy: Policy { zone: zone.into(), ..Policy::default() } }
+    }
+
+    fn template() -> Template {
+        Template { no: TemplateNo(1), name: "t".into(), decoding: Decoding::Upstream, fields: BTreeMap::new() }
+    }
+
+    fn device(no: DeviceNo) -> Device {
+        Device {
+            no,
+            tenant: TenantNo(1),
+            id: DeviceId::parse("pump").unwrap(),
+            template: TemplateNo(1),
+            variables: BTreeMap::new(),
+            zone: None,
+            provisioned: no.0 >= DeviceNo::PROVISIONED,
+        }
+    }
+
+    fn wanted(devices: &[Device]) -> Wanted {
+        Wanted {
+            tenants: [(TenantNo(1), tenant("UTC"))].into(),
+            templates: [(TemplateNo(1), template())].into(),
+            devices: devices.iter().map(|d| ((d.tenant, d.id.clone()), d.clone())).collect(),
+            ..Wanted::default()
+        }
+    }
+
+    /// Applies changes as the log would hold them, from offset 100 on.
+    fn take_in(effect: &mut InEffect, changes: Vec<RegistryChange>) {
+        for (n, change) in changes.into_iter().enumerate() {
+            for (partition, record) in records(change, 4) {
+                let Record::Registry(change) = record else { panic!("not a registry record") };
+                effect.apply(partition, Offset(100 + n as u64), *change);
+            }
+        }
+    }
+
+    #[test]
+    fn the_changes_make_the_effect_what_is_wanted() {
+        let mut effect = InEffect::default();
+        let wanted = wanted(&[device(DeviceNo(7))]);
+        let first = changes(&wanted, &effect);
+        assert!(matches!(
+            first.as_slice(),
+            [RegistryChange::Tenant(_), RegistryChange::Template(_), RegistryChange::Device(_)]
+        ));
+        take_in(&mut effect, first);
+        assert_eq!(changes(&wanted, &effect), [], "nothing is left to change");
+
+        let mut moved = wanted.clone();
+        moved.tenants.insert(TenantNo(1), tenant("Europe/Paris"));
+        assert_eq!(changes(&moved, &effect), [RegistryChange::Tenant(tenant("Europe/Paris"))]);
+
+        let kept = Wanted { kept_devices: wanted.devices.keys().cloned().collect(), ..Wanted { devices: BTreeMap::new(), ..wanted.clone() } };
+        assert_eq!(changes(&kept, &effect), [], "a row that cannot be used takes nothing away");
+
+        let all_gone = changes(&Wanted::default(), &effect);
+        assert!(matches!(
+            all_gone.as_slice(),
+            [RegistryChange::DeviceRemoved { .. }, RegistryChange::TemplateRemoved(_), RegistryChange::TenantRemoved(_)]
+        ));
+        take_in(&mut effect, all_gone);
+        assert_eq!(effect, InEffect::default());
+    }
+
+    #[test]
+    fn a_provisioned_device_is_not_missing_before_its_row_is_committed() {
+        let made = device(DeviceNo::provisioned(Partition(0), 0));
+        let partition = Partition::of(&made.id, 4);
+        let mut effect = InEffect::default();
+        take_in(&mut effect, changes(&wanted(&[made]), &InEffect::default()));
+        let offset = effect.provisioned.values().next().unwrap().1;
+
+        let mut before = wanted(&[]);
+        before.progress.insert(partition, offset);
+        assert_eq!(changes(&before, &effect), []);
+        let mut after = wanted(&[]);
+        after.progress.insert(partition, offset.next());
+        assert!(matches!(changes(&after, &effect).as_slice(), [RegistryChange::DeviceRemoved { .. }]));
+    }
+}

@@ -1,0 +1,202 @@
+//! Reads what is wanted from the database, in one snapshot.
+
+use super::reconcile::Wanted;
+use super::{fields_from_json, Token, TokenHash};
+use dataflows::model::{
+    ClassNo, DecoderHash, Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Policy, Template, TemplateNo, Tenant, TenantNo,
+};
+use std::collections::BTreeMap;
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+
+/// The channel on which the database tells that a table of the registry changed.
+pub const CHANNEL: &str = "weir_registry";
+
+/// A row that cannot be used as it is. The rest of the registry is used all the same; what is in
+/// effect for this row stays as it was.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[error("{table} {key}: {problem}")]
+pub struct BadRow {
+    /// Which table.
+    pub table: &'static str,
+    /// Which row.
+    pub key: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What was read.
+#[derive(Default)]
+pub struct Read {
+    /// What can take effect.
+    pub wanted: Wanted,
+    /// What cannot.
+    pub bad: Vec<BadRow>,
+}
+
+/// Reads the registry's tables and `progress`. `has` tells whether a decoder's body is here:
+/// templates whose decoder is not are reported, and devices keep what is in effect for them.
+pub async fn read(client: &mut Client, has: impl Fn(DecoderHash) -> bool) -> Result<Read, tokio_postgres::Error> {
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let mut read = Read::default();
+    read_progress(&snapshot, &mut read).await?;
+    read_tenants(&snapshot, &mut read).await?;
+    read_templates(&snapshot, &mut read, has).await?;
+    read_devices(&snapshot, &mut read).await?;
+    read_tokens(&snapshot, &mut read).await?;
+    snapshot.commit().await?;
+    Ok(read)
+}
+
+/// Gives the decoders that templates name and `has` does not know: hash, kind and body.
+pub async fn missing_decoders(
+    client: &Client,
+    has: impl Fn(DecoderHash) -> bool,
+) -> Result<Vec<(DecoderHash, String, Vec<u8>)>, tokio_postgres::Error> {
+    let named = client.query("SELECT DISTINCT decoder_hash FROM template WHERE decoder_hash IS NOT NULL", &[]).await?;
+    let mut missing = Vec::new();
+    for row in named {
+        let Some(hash) = hash_of(row.get(0)) else { continue };
+        if has(hash) {
+            continue;
+        }
+        let body = client.query_opt("SELECT kind, body FROM decoder WHERE hash = $1", &[&hash.0.as_slice()]).await?;
+        missing.extend(body.map(|row| (hash, row.get(0), row.get(1))));
+    }
+    Ok(missing)
+}
+
+async fn read_progress(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
+    for row in snapshot.query(r#"SELECT "partition", "offset" FROM progress"#, &[]).await? {
+        let (partition, offset): (i16, i64) = (row.get(0), row.get(1));
+        read.wanted.progress.insert(Partition(partition as u16), Offset(offset as u64));
+    }
+    Ok(())
+}
+
+async fn read_tenants(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
+    let rows = snapshot
+        .query(
+            "SELECT t.tenant_no, t.zone, (extract(epoch FROM t.lateness_horizon) * 1000000)::bigint,
+                    (extract(epoch FROM t.heartbeat) * 1000000)::bigint, t.class_no,
+                    (extract(epoch FROM c.raw_retention) * 1000000)::bigint
+             FROM tenant t JOIN retention_class c USING (class_no)",
+            &[],
+        )
+        .await?;
+    for row in rows {
+        let no = TenantNo(row.get::<_, i32>(0) as u32);
+        if let Err(problem) = known_zone(Some(row.get(1))) {
+            read.wanted.kept_tenants.insert(no);
+            read.bad.push(BadRow { table: "tenant", key: no.to_string(), problem });
+            continue;
+        }
+        let policy = Policy {
+            zone: row.get(1),
+            lateness_horizon_us: row.get(2),
+            heartbeat_us: row.get(3),
+            class: ClassNo(row.get::<_, i16>(4) as u16),
+            raw_retention_us: row.get(5),
+        };
+        read.wanted.tenants.insert(no, Tenant { no, policy });
+    }
+    Ok(())
+}
+
+async fn read_templates(
+    snapshot: &Transaction<'_>,
+    read: &mut Read,
+    has: impl Fn(DecoderHash) -> bool,
+) -> Result<(), tokio_postgres::Error> {
+    let rows = snapshot.query("SELECT template_no, name, decoding, decoder_hash, fields FROM template", &[]).await?;
+    for row in rows {
+        match template(&row, &has) {
+            Ok(template) => {
+                read.wanted.templates.insert(template.no, template);
+            }
+            Err(problem) => {
+                read.wanted.kept_templates.insert(TemplateNo(row.get::<_, i32>(0) as u32));
+                read.bad.push(BadRow { table: "template", key: row.get(1), problem });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn template(row: &Row, has: impl Fn(DecoderHash) -> bool) -> Result<Template, String> {
+    let hash = row.get::<_, Option<&[u8]>>(3).and_then(hash_of);
+    let here = || hash.filter(|h| has(*h)).ok_or_else(|| "its decoder is missing: add it with `weir decoder add`".to_owned());
+    let decoding = match row.get(2) {
+        "upstream" => Decoding::Upstream,
+        "javascript" => Decoding::JavaScript(here()?),
+        "wasm" => Decoding::Wasm(here()?),
+        other => return Err(format!("decoding is {other:?}: use upstream, javascript or wasm")),
+    };
+    let fields = fields_from_json(&row.get(4)).map_err(|error| error.to_string())?;
+    Ok(Template { no: TemplateNo(row.get::<_, i32>(0) as u32), name: row.get(1), decoding, fields })
+}
+
+async fn read_devices(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
+    let rows = snapshot.query("SELECT device_no, tenant_no, id, template_no, variables, zone, provisioned FROM device", &[]).await?;
+    for row in rows {
+        match device(&row) {
+            Ok(device) => {
+                read.wanted.devices.insert((device.tenant, device.id.clone()), device);
+            }
+            Err(problem) => {
+                let tenant = TenantNo(row.get::<_, i32>(1) as u32);
+                read.wanted.kept_devices.extend(DeviceId::parse(row.get(2)).ok().map(|id| (tenant, id)));
+                read.bad.push(BadRow { table: "device", key: row.get(2), problem });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn device(row: &Row) -> Result<Device, String> {
+    let text: &str = row.get(2);
+    let id = DeviceId::parse(text).map_err(|error| error.to_string())?;
+    if id.as_str() != text {
+        return Err(format!("write its id as {id}"));
+    }
+    known_zone(row.get(5))?;
+    let variables: BTreeMap<String, String> = serde_json::from_value(row.get(4))
+        .map_err(|error| format!("its variables are not an object of texts ({error})"))?;
+    Ok(Device {
+        no: DeviceNo(row.get::<_, i64>(0) as u64),
+        tenant: TenantNo(row.get::<_, i32>(1) as u32),
+        id,
+        template: TemplateNo(row.get::<_, i32>(3) as u32),
+        variables,
+        zone: row.get(5),
+        provisioned: row.get(6),
+    })
+}
+
+async fn read_tokens(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
+    let rows =
+        snapshot.query("SELECT token_hash, tenant_no, name, may_write, may_read, provision_template_no FROM api_token", &[]).await?;
+    for row in rows {
+        let Some(DecoderHash(hash)) = hash_of(row.get(0)) else { continue };
+        let token = Token {
+            tenant: TenantNo(row.get::<_, i32>(1) as u32),
+            name: row.get(2),
+            may_write: row.get(3),
+            may_read: row.get(4),
+            provision: row.get::<_, Option<i32>>(5).map(|no| TemplateNo(no as u32)),
+        };
+        read.wanted.tokens.insert(TokenHash(hash), token);
+    }
+    Ok(())
+}
+
+/// Refuses a name that the bundled time zone database does not have.
+pub fn known_zone(name: Option<&str>) -> Result<(), String> {
+    match name.map(|name| (name, jiff::tz::TimeZoneDatabase::bundled().get(name))) {
+        Some((name, Err(_))) => Err(format!("the time zone {name:?} is not known: use an IANA name such as Europe/Paris")),
+        _ => Ok(()),
+    }
+}
+
+fn hash_of(bytes: &[u8]) -> Option<DecoderHash> {
+    bytes.try_into().ok().map(DecoderHash)
+}

@@ -1,0 +1,56 @@
+//! The state of one partition as bytes: zstd of postcard, with a version of its own.
+
+use dataflows::graph::PartitionState;
+
+/// The format of a checkpoint's bytes. A checkpoint of another version is refused.
+pub const CHECKPOINT_VERSION: u32 = 1;
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Another version of weir took it.
+    #[error(
+        "the checkpoint has format {found}, this weir reads format {CHECKPOINT_VERSION}: start the version that took it and stop \
+         it with SIGTERM, or delete the row from table checkpoint to replay the log from its start"
+    )]
+    Version {
+        /// What stands in the table.
+        found: u32,
+    },
+    /// Not zstd.
+    #[error("the checkpoint is damaged ({0}): delete its row from table checkpoint to replay from an older one or the log's start")]
+    Compression(#[from] std::io::Error),
+    /// Not a state.
+    #[error("the checkpoint is damaged ({0}): delete its row from table checkpoint to replay from an older one or the log's start")]
+    State(#[from] postcard::Error),
+}
+
+/// Encodes a state.
+pub fn encode(state: &PartitionState) -> Vec<u8> {
+    let plain = postcard::to_stdvec(state).expect("a state holds nothing that postcard refuses");
+    zstd::encode_all(plain.as_slice(), 1).expect("compressing into memory does not fail")
+}
+
+/// Decodes a state of `version`.
+///
+/// Errors: another version, or damaged bytes.
+pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointError> {
+    if version != CHECKPOINT_VERSION {
+        return Err(CheckpointError::Version { found: version });
+    }
+    Ok(postcard::from_bytes(&zstd::decode_all(bytes)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_comes_back_and_the_rest_is_refused() {
+        let state = PartitionState::default();
+        let bytes = encode(&state);
+        assert_eq!(decode(CHECKPOINT_VERSION, &bytes).unwrap(), state);
+        assert!(matches!(decode(CHECKPOINT_VERSION + 1, &bytes), Err(CheckpointError::Version { .. })));
+        assert!(matches!(decode(CHECKPOINT_VERSION, b"no zstd"), Err(CheckpointError::Compression(_))));
+    }
+}

@@ -1,0 +1,115 @@
+//! The HTTP server: ingest, query, health, status and metrics on one socket.
+
+use super::clock;
+use super::intake::LogIntake;
+use super::memory::WorkersMemory;
+use super::serve::ServeError;
+use super::view::{Status, View};
+use crate::config::Config;
+use crate::log::Log;
+use crate::registry::Directory;
+use crate::{ingest, query, telemetry};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// How long requests that are under way may take when the daemon ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the server needs of the daemon.
+pub struct Door {
+    /// Tokens and devices.
+    pub directory: Arc<Directory>,
+    /// Where uplinks go.
+    pub log: Log,
+    /// The daemon's figures.
+    pub view: Arc<View>,
+    /// The workers' memory.
+    pub memory: WorkersMemory,
+    /// Set when the daemon ends: uplinks are refused.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// The running server.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    close: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Lets requests that are under way finish, and ends.
+    pub async fn close(self) {
+        // A server that has ended already needs no telling.
+        let _ = self.close.send(());
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.task).await.is_err() {
+            tracing::warn!("some requests were cut off");
+        }
+    }
+}
+
+/// Listens and serves.
+///
+/// Errors: the address cannot be listened on.
+pub async fn open(door: Door, config: &Config) -> Result<Server, ServeError> {
+    let address = config.http.listen;
+    let listen = |error| ServeError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let router = router(door, config);
+    let (close, closed) = oneshot::channel::<()>();
+    let task = tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(async {
+            // Dropping the other end means the same.
+            let _ = closed.await;
+        });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the HTTP server ended");
+        }
+    });
+    Ok(Server { address, close, task })
+}
+
+#[derive(Clone)]
+struct Health {
+    view: Arc<View>,
+    log: Log,
+    directory: Arc<Directory>,
+}
+
+impl Health {
+    fn status(&self) -> Status {
+        self.view.status(|partition| self.log.end(partition), self.directory.devices())
+    }
+}
+
+fn router(door: Door, config: &Config) -> Router {
+    let health = Health { view: door.view, log: door.log.clone(), directory: Arc::clone(&door.directory) };
+    let health = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/status", get(async |State(health): State<Health>| Json(health.status())))
+        .route("/metrics", get(async || telemetry::render()))
+        .with_state(health);
+    let intake = Arc::new(LogIntake::new(Arc::clone(&door.directory), door.log.clone(), door.stopping));
+    let ingest = ingest::router(intake, config.http.limits(), Arc::new(clock::event_time));
+    let query = query::router(door.directory, door.memory, &config.database, door.log.partitions());
+    ingest.merge(query).merge(health)
+}
+
+/// 200 when queries see everything that is committed; uplinks are taken either way.
+async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+    let status = health.status();
+    let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(status))
+}

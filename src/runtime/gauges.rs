@@ -1,0 +1,84 @@
+//! What the runtime measures of itself. Every metric name of this module is listed here.
+
+use super::view::{Status, View};
+use crate::log::Log;
+use crate::registry::Directory;
+use crate::store::Committed;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, Unit};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the figures are read.
+const PERIOD: Duration = Duration::from_secs(1);
+
+const COMMITS: &str = "weir_commits_total";
+const COMMIT_ROWS: &str = "weir_commit_rows";
+const COMMIT_SECONDS: &str = "weir_commit_seconds";
+const ROWS_REFUSED: &str = "weir_rows_refused_total";
+const LAG: &str = "weir_lag_records";
+const READY: &str = "weir_ready";
+const DEVICES: &str = "weir_devices";
+const LOG_BYTES: &str = "weir_log_bytes";
+const UPLINKS: &str = "weir_uplinks_total";
+const MEASUREMENTS: &str = "weir_measurements_total";
+
+/// Describes the metrics to the exporter.
+pub fn describe() {
+    describe_counter!(COMMITS, "Commits that reached the database.");
+    describe_histogram!(COMMIT_ROWS, Unit::Count, "Rows in a commit.");
+    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time from handing a commit over to its confirmation.");
+    describe_counter!(ROWS_REFUSED, "Rows that the database refused and that went to quarantine.");
+    describe_gauge!(LAG, "Records that are acknowledged and not committed.");
+    describe_gauge!(READY, "1 when all partitions are held and caught up with the database.");
+    describe_gauge!(DEVICES, "Devices in effect.");
+    describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
+    describe_counter!(UPLINKS, "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined.");
+    describe_counter!(
+        MEASUREMENTS,
+        "Measurements since the log began, by outcome: received = stored + unchanged + late_duplicate + quarantined."
+    );
+}
+
+/// A commit reached the database.
+pub fn commit(committed: &Committed, took: Duration) {
+    counter!(COMMITS).increment(1);
+    histogram!(COMMIT_ROWS).record(committed.rows as f64);
+    histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
+    counter!(ROWS_REFUSED).increment(committed.refused as u64);
+}
+
+/// Publishes the daemon's figures until it is dropped.
+pub async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
+    let mut period = tokio::time::interval(PERIOD);
+    loop {
+        period.tick().await;
+        let now = view.status(|partition| log.end(partition), directory.devices());
+        status(&now, log.status().bytes);
+    }
+}
+
+fn status(status: &Status, log_bytes: u64) {
+    let counts = &status.counts;
+    gauge!(LAG).set(status.lag_records as f64);
+    gauge!(READY).set(if status.ready { 1.0 } else { 0.0 });
+    gauge!(LOG_BYTES).set(log_bytes as f64);
+    gauge!(DEVICES).set(status.devices as f64);
+    for (outcome, count) in [
+        ("received", counts.uplinks),
+        ("decoded", counts.uplinks_decoded),
+        ("duplicate", counts.duplicate),
+        ("quarantined", counts.uplinks_quarantined),
+    ] {
+        counter!(UPLINKS, "outcome" => outcome).absolute(count);
+    }
+    for (outcome, count) in [
+        ("received", counts.measurements),
+        ("stored", counts.stored),
+        ("unchanged", counts.unchanged),
+        ("late_duplicate", counts.late_duplicate),
+        ("quarantined", counts.measurements_quarantined),
+        ("stored_afterwards", counts.stored_afterwards),
+    ] {
+        counter!(MEASUREMENTS, "outcome" => outcome).absolute(count);
+    }
+}

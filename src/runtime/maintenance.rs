@@ -1,0 +1,116 @@
+//! The slow chores: tables' upkeep, truncation of the log, the registry's local copy.
+
+use crate::log::Log;
+use crate::registry::Directory;
+use crate::store::{maintenance, Store, StoreError};
+use dataflows::model::{LogTime, Offset, Partition, HOUR_US};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the chores are done.
+const PERIOD: Duration = Duration::from_secs(60);
+/// The share of its size bound from which the log is truncated to the oldest checkpoint, retention or not.
+const FULL: f64 = 0.8;
+
+/// Remembers how far the log went at which time, to find what is older than the log's retention.
+/// After a restart it starts anew, so that the log is kept longer, never shorter.
+#[derive(Default)]
+struct Extents {
+    taken: VecDeque<(LogTime, Vec<Offset>)>,
+}
+
+impl Extents {
+    /// Remembers the log's ends, once an hour at the most.
+    fn take(&mut self, now: LogTime, ends: Vec<Offset>) {
+        if self.taken.back().is_none_or(|(at, _)| now.0 - at.0 >= HOUR_US) {
+            self.taken.push_back((now, ends));
+        }
+    }
+
+    /// Gives the newest extent that is older than `retention_us`, and forgets those before it.
+    fn older_than(&mut self, now: LogTime, retention_us: i64) -> Option<&[Offset]> {
+        while self.taken.get(1).is_some_and(|(at, _)| now.0 - at.0 >= retention_us) {
+            self.taken.pop_front();
+        }
+        self.taken.front().filter(|(at, _)| now.0 - at.0 >= retention_us).map(|(_, ends)| ends.as_slice())
+    }
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy)]
+pub struct Keep {
+    /// For so long behind the newest checkpoint. Unit: microseconds.
+    pub retention_us: i64,
+    /// The log's size bound. Unit: bytes.
+    pub size_bytes_max: u64,
+}
+
+/// Does the chores until it is dropped.
+pub async fn run(store: Store, log: Log, directory: Arc<Directory>, keep: Keep, clock: impl Fn() -> LogTime) {
+    let mut extents = Extents::default();
+    let mut period = tokio::time::interval(PERIOD);
+    loop {
+        period.tick().await;
+        let now = clock();
+        extents.take(now, (0..log.partitions()).map(|p| log.end(Partition(p))).collect());
+        if let Err(error) = maintenance::run_once(&store, dataflows::model::EventTime(now.0)).await {
+            tracing::warn!(%error, "the tables' upkeep is tried again later");
+        }
+        if let Err(error) = truncate(&store, &log, &mut extents, now, keep).await {
+            tracing::warn!(%error, "the log is truncated later");
+        }
+        // Saved even when nothing changed, so that the next start scans little of the log.
+        if let Err(error) = directory.save(true).await {
+            tracing::warn!(%error, "the registry's local copy is old; a start without the database scans more of the log");
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TruncateProblem {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] crate::log::TruncateError),
+}
+
+/// Truncates the log below what any checkpoint needs, and no further than its retention says.
+async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime, keep: Keep) -> Result<(), TruncateProblem> {
+    let full = log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
+    let old = extents.older_than(now, keep.retention_us).map(<[Offset]>::to_vec);
+    if !full && old.is_none() {
+        return Ok(());
+    }
+    let checkpoints = store.checkpoints_low(log.id()).await?;
+    let low: Vec<_> = (0..log.partitions())
+        .map(|p| {
+            let checkpoint = checkpoints.iter().find(|(partition, _)| partition.0 == p).map_or(Offset(0), |(_, offset)| *offset);
+            match &old {
+                Some(old) if !full => checkpoint.min(old[usize::from(p)]),
+                _ => checkpoint,
+            }
+        })
+        .collect();
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || log.truncate_below(&low)).await.expect("truncating does not panic")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_extent_beyond_the_retention_is_found() {
+        let hour = |h: i64| LogTime(h * HOUR_US);
+        let mut extents = Extents::default();
+        for h in 0..10 {
+            extents.take(hour(h), vec![Offset(h as u64)]);
+            extents.take(LogTime(h * HOUR_US + 1), vec![Offset(99)]);
+        }
+        assert_eq!(extents.older_than(hour(9), 100 * HOUR_US), None);
+        assert_eq!(extents.older_than(hour(9), 4 * HOUR_US), Some([Offset(5)].as_slice()));
+        assert_eq!(extents.older_than(hour(9), 4 * HOUR_US), Some([Offset(5)].as_slice()), "it is kept");
+    }
+}

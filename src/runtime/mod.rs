@@ -1,0 +1,35 @@
+//! Puts the pieces together: log, registry, graph, store, ingest and query become one daemon.
+//!
+//! ```text
+//! HTTP ── intake ──► log ──► worker thread (graph) ──► committer task ──► database
+//!                     ▲         │  ▲                        │
+//!            ticks, registry    │  └── assume / committed ──┘
+//!                               └── memory ──► query endpoint
+//! ```
+//!
+//! A partition belongs to one worker; a worker is one thread with one graph and one committer. The
+//! committer owns all talk with the database, so that a slow or absent database never stops a
+//! thread that acknowledges. Keeps the invariant that the database equals a function of the log
+//! prefix: a worker's state is thrown away and rebuilt from the database's own checkpoint whenever
+//! the database's `progress` is not what the worker left there.
+
+mod checkpoint;
+mod clock;
+mod commit_loop;
+mod door;
+mod gauges;
+mod intake;
+mod maintenance;
+mod memory;
+mod owned;
+mod pool;
+mod registry;
+mod serve;
+mod ticks;
+mod verdicts;
+mod view;
+mod worker;
+
+pub use checkpoint::{CheckpointError, CHECKPOINT_VERSION};
+pub use serve::{serve, ServeError};
+pub use view::{PartitionStatus, Status, View};

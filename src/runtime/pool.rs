@@ -1,0 +1,99 @@
+//! The worker threads: started before the database is reached, each with a seat for its committer.
+//!
+//! Partition p belongs to worker p modulo their number. A worker that panics takes the process with
+//! it (the panic hook aborts): going on without its partitions would only hide the loss.
+
+use super::memory::{Guards, Retained};
+use super::view::View;
+use super::worker::{ToWorker, Worker, WorkerError, WorkerHandle};
+use crate::decoder::Decoders;
+use crate::log::Log;
+use crate::store::Commit;
+use dataflows::graph::Graph;
+use dataflows::model::Partition;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// What a committer needs of its worker.
+pub struct Seat {
+    /// The worker's partitions, in order.
+    pub partitions: Vec<Partition>,
+    /// The worker.
+    pub worker: WorkerHandle,
+    /// What it hands over.
+    pub commits: mpsc::Receiver<Arc<Commit>>,
+}
+
+/// All workers.
+pub struct WorkerPool {
+    handles: Vec<WorkerHandle>,
+    seats: Vec<Seat>,
+    /// Each worker's end.
+    ended: mpsc::Receiver<Result<(), WorkerError>>,
+}
+
+impl WorkerPool {
+    /// Starts `count` threads; they hold no partition yet.
+    pub fn start(count: usize, log: &Log, decoders: &Decoders, view: &Arc<View>, guards: &Arc<Guards>) -> io::Result<Self> {
+        let (ended_sender, ended) = mpsc::channel(count);
+        let mut pool = Self { handles: Vec::new(), seats: Vec::new(), ended };
+        for index in 0..count {
+            let (sender, inbox) = std::sync::mpsc::channel();
+            // One commit is on its way at a time, so one place is enough.
+            let (commit_sender, commits) = mpsc::channel(1);
+            let (decoders, view, retained) = (decoders.clone(), Arc::clone(view), Retained::new(Arc::clone(guards)));
+            let (its_log, ended) = (log.clone(), ended_sender.clone());
+            let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
+                let graph = Graph::new(Box::new(decoders.worker()));
+                let result = Worker::new(graph, its_log, view, inbox, commit_sender, retained).run();
+                // The daemon may be gone already.
+                let _ = ended.blocking_send(result);
+            })?;
+            let worker = WorkerHandle::new(sender, thread.thread().clone());
+            let partitions = (0..log.partitions()).map(Partition).filter(|p| usize::from(p.0) % count == index).collect();
+            pool.handles.push(worker.clone());
+            pool.seats.push(Seat { partitions, worker, commits });
+        }
+        let handles = pool.handles.clone();
+        log.on_durable(Arc::new(move || handles.iter().for_each(WorkerHandle::wake)));
+        Ok(pool)
+    }
+
+    /// How to reach each worker, by its index.
+    pub fn handles(&self) -> Vec<WorkerHandle> {
+        self.handles.clone()
+    }
+
+    /// Gives the seats of the committers, once.
+    pub fn take_seats(&mut self) -> Vec<Seat> {
+        std::mem::take(&mut self.seats)
+    }
+
+    /// Tells all workers to work off the log and end, by `deadline` at the latest.
+    pub fn stop(&self, deadline: Instant) {
+        self.handles.iter().for_each(|worker| worker.send(ToWorker::Stop { deadline }));
+    }
+
+    /// Waits until every worker has ended.
+    ///
+    /// Errors: the first worker's that failed.
+    pub async fn join(&mut self) -> Result<(), WorkerError> {
+        for _ in 0..self.handles.len() {
+            self.ended.recv().await.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a worker that fails; for ever, where none does.
+    pub async fn failure(&mut self) -> WorkerError {
+        loop {
+            match self.ended.recv().await {
+                Some(Err(error)) => return error,
+                Some(Ok(())) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+}

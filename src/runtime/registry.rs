@@ -1,0 +1,82 @@
+//! Keeps the directory in step with the tables: woken by NOTIFY and by time, decided by comparison.
+
+use crate::decoder::{DecoderKind, Decoders};
+use crate::registry::tables::{self, BadRow};
+use crate::registry::{Directory, DirectoryError};
+use crate::store::{Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+
+/// The tables are compared at least this often: a notification may be lost.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Notifications that come this close together cause one comparison.
+const GATHER: Duration = Duration::from_millis(50);
+/// Wait after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the registry cannot be read from the database ({0})")]
+    Read(#[from] tokio_postgres::Error),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Keeps `directory` in step with the database until it is dropped.
+pub async fn run(store: Store, directory: Arc<Directory>, decoders: Decoders) {
+    let mut told = Vec::new();
+    loop {
+        if let Err(problem) = follow(&store, &directory, &decoders, &mut told).await {
+            tracing::warn!(error = %problem, "what is in effect stays as it is");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Follows over one connection, until it fails.
+async fn follow(store: &Store, directory: &Directory, decoders: &Decoders, told: &mut Vec<BadRow>) -> Result<(), Problem> {
+    let (mut client, mut notices) = store.listen(tables::CHANNEL).await?;
+    loop {
+        for (hash, kind, body) in tables::missing_decoders(&client, |hash| decoders.has(hash)).await? {
+            let decoders = decoders.clone();
+            let kind = if kind == "wasm" { DecoderKind::Wasm } else { DecoderKind::JavaScript };
+            let put = tokio::task::spawn_blocking(move || decoders.put(kind, &body)).await.expect("storing a decoder does not panic");
+            if let Err(error) = put {
+                tracing::error!(decoder = %hash, %error, "the decoder cannot be used");
+            }
+        }
+        let read = tables::read(&mut client, |hash| decoders.has(hash)).await?;
+        tell(&read.bad, told);
+        let changes = directory.reconcile(&read.wanted).await?;
+        if changes > 0 {
+            tracing::info!(changes, "registry changes are in the log");
+        }
+        directory.save(false).await?;
+        if wait(&mut notices).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for a notification, or for the period to pass; `None` when the connection is gone.
+async fn wait(notices: &mut Receiver<()>) -> Option<()> {
+    match tokio::time::timeout(PERIOD, notices.recv()).await {
+        Ok(None) => return None,
+        Ok(Some(())) => tokio::time::sleep(GATHER).await,
+        Err(_) => {}
+    }
+    while notices.try_recv().is_ok() {}
+    Some(())
+}
+
+/// Reports rows that cannot be used, each once.
+fn tell(bad: &[BadRow], told: &mut Vec<BadRow>) {
+    for row in bad.iter().filter(|row| !told.contains(row)) {
+        tracing::error!(table = row.table, key = %row.key, problem = %row.problem, "a row of the registry cannot take effect");
+    }
+    told.clear();
+    told.extend_from_slice(bad);
+}

@@ -1,0 +1,193 @@
+//! Starts the daemon in the order that loses nothing, and stops it in the same spirit.
+//!
+//! Log first, then the directory from local disk, then the listening socket: from here on uplinks
+//! are acknowledged, database or no database. The database is reached beside all that, for as long
+//! as it takes; then partitions are taken and worked on. At the end the door closes first, and the
+//! workers follow when they have committed what the log holds.
+
+use super::commit_loop::{CommitLoop, CommitLoopError};
+use super::door::{self, Door};
+use super::memory::{Guards, WorkersMemory};
+use super::pool::WorkerPool;
+use super::verdicts::LogVerdicts;
+use super::view::View;
+use super::worker::WorkerError;
+use super::{clock, gauges, maintenance, registry, ticks};
+use crate::config::Config;
+use crate::decoder::{DecoderError, Decoders};
+use crate::log::{Clock, Log, OpenError};
+use crate::registry::{Directory, DirectoryError};
+use crate::store::{Store, StoreError};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::{JoinError, JoinSet};
+
+/// Wait between two tries to reach the database at start.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+
+/// Why the daemon ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory.
+    #[error("the data directory {} cannot be used ({error})", path.display())]
+    DataDirectory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The registry's local copy.
+    #[error(transparent)]
+    Registry(#[from] DirectoryError),
+    /// The decoders' local copies.
+    #[error(transparent)]
+    Decoders(#[from] DecoderError),
+    /// The listening socket.
+    #[error("cannot listen on {address} ({error}): set http.listen to a free address")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The database will not do, and waiting does not help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A committer found that this daemon must not go on.
+    #[error(transparent)]
+    Commit(#[from] CommitLoopError),
+    /// A worker cannot go on.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The operating system gave no thread.
+    #[error("a worker's thread cannot be started ({0})")]
+    Thread(std::io::Error),
+    /// A task panicked; the message is on the log.
+    #[error("a part of the daemon failed ({0})")]
+    Task(#[from] JoinError),
+}
+
+/// Runs the daemon until `shutdown` resolves or it must end. `listening` is told the address once
+/// uplinks are taken.
+///
+/// Errors: see [`ServeError`]; what was acknowledged is in the log then.
+pub async fn serve(config: Config, listening: impl FnOnce(SocketAddr), shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    gauges::describe();
+    let dir = &config.log.dir;
+    std::fs::create_dir_all(dir).map_err(|error| ServeError::DataDirectory { path: dir.clone(), error })?;
+    let (log, recovery) = Log::open(&dir.join("log"), config.log.options(), Clock::system())?;
+    tracing::info!(id = %log.id(), ?recovery, "the log is open");
+    let directory = Arc::new(Directory::open(dir, log.clone())?);
+    let verdicts = Arc::new(LogVerdicts(log.clone()));
+    let decoders = Decoders::open(&dir.join("decoders"), config.decoders.limits(), verdicts)?;
+    let view = Arc::new(View::new(log.partitions()));
+    let guards = Arc::new(Guards::default());
+    let mut pool = WorkerPool::start(config.runtime.workers, &log, &decoders, &view, &guards).map_err(ServeError::Thread)?;
+
+    let stopping = Arc::new(AtomicBool::new(false));
+    let door = Door {
+        directory: Arc::clone(&directory),
+        log: log.clone(),
+        view: Arc::clone(&view),
+        memory: WorkersMemory::new(pool.handles(), guards, log.partitions()),
+        stopping: Arc::clone(&stopping),
+    };
+    let server = door::open(door, &config).await?;
+    listening(server.address);
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(gauges::run(log.clone(), Arc::clone(&view), Arc::clone(&directory)));
+    tasks.spawn(ticks::run(log.clone(), Arc::clone(&view), clock::log_time));
+    let mut committers = JoinSet::new();
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        error = work(&config, &log, &directory, &decoders, &view, &mut pool, &mut committers, &mut tasks) => Err(error),
+    };
+
+    stopping.store(true, Ordering::Release);
+    let ended = match ended {
+        Err(error) => Err(error),
+        Ok(()) => {
+            tracing::info!("stopping: the log is worked off and committed");
+            pool.stop(Instant::now() + config.runtime.shutdown_timeout);
+            tokio::select! {
+                result = pool.join() => result.map_err(ServeError::from),
+                Some(result) = committers.join_next() => failure(result),
+            }
+        }
+    };
+    server.close().await;
+    if let Err(error) = directory.save(true).await {
+        tracing::warn!(%error, "the next start scans more of the log");
+    }
+    ended
+}
+
+/// Reaches the database and works until something makes it end; gives what that was.
+#[expect(clippy::too_many_arguments, reason = "the parts of the daemon, each used once")]
+async fn work(
+    config: &Config,
+    log: &Log,
+    directory: &Arc<Directory>,
+    decoders: &Decoders,
+    view: &Arc<View>,
+    pool: &mut WorkerPool,
+    committers: &mut JoinSet<Result<(), CommitLoopError>>,
+    tasks: &mut JoinSet<()>,
+) -> ServeError {
+    let store = match reach(config, log.partitions()).await {
+        Ok(store) => store,
+        Err(error) => return error.into(),
+    };
+    tracing::info!(level = %store.level(), "the database is reached");
+    view.reached(store.level().to_string());
+    let retention_us = i64::try_from(config.log.retention.as_micros()).unwrap_or(i64::MAX);
+    let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
+    tasks.spawn(registry::run(store.clone(), Arc::clone(directory), decoders.clone()));
+    tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
+    for seat in pool.take_seats() {
+        let (store, log, owner) = (store.clone(), log.clone(), config.runtime.owner.clone());
+        let committer = CommitLoop { store, log, owner, partitions: seat.partitions, worker: seat.worker, commits: seat.commits };
+        committers.spawn(committer.run());
+    }
+    tokio::select! {
+        error = pool.failure() => error.into(),
+        Some(result) = committers.join_next() => match failure(result) {
+            Err(error) => error,
+            // A committer ends well only after its worker, and no worker was told to.
+            Ok(()) => pool.failure().await.into(),
+        },
+    }
+}
+
+/// Waits for the database, for as long as it takes.
+async fn reach(config: &Config, partitions: u16) -> Result<Store, StoreError> {
+    loop {
+        let reached = async {
+            let store = Store::connect(config.database.store()).await?;
+            if config.database.migrate {
+                store.migrate(partitions).await?;
+            }
+            Ok::<_, StoreError>(store)
+        };
+        match reached.await {
+            Ok(store) => return Ok(store),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the database is not available; the log takes uplinks meanwhile");
+                tokio::time::sleep(DATABASE_RETRY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn failure(result: Result<Result<(), CommitLoopError>, JoinError>) -> Result<(), ServeError> {
+    Ok(result??)
+}

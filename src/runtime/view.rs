@@ -1,0 +1,142 @@
+//! What the daemon shows of itself: written by workers and committers, read by `/readyz`, `/status`
+//! and the tick task. Only figures; no decision is taken from a torn reading of two of them.
+
+use dataflows::model::{Counts, Offset, Partition};
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The live figures of all partitions.
+pub struct View {
+    partitions: Vec<PartitionView>,
+    level: OnceLock<String>,
+    last_commit_rows: AtomicU64,
+}
+
+/// The live figures of one partition.
+#[derive(Default)]
+pub struct PartitionView {
+    assumed: AtomicBool,
+    processed: AtomicU64,
+    committed: AtomicU64,
+    open_state: AtomicBool,
+    counts: Mutex<Counts>,
+}
+
+/// One partition, for a reader.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PartitionStatus {
+    /// Which.
+    pub partition: u16,
+    /// A worker holds its state.
+    pub assumed: bool,
+    /// Offset behind the last record that is acknowledged.
+    pub log_end: u64,
+    /// Offset behind the last record that went through the graph.
+    pub processed: u64,
+    /// Offset behind the last record whose rows are committed.
+    pub committed: u64,
+}
+
+/// The daemon, for a reader.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Status {
+    /// All partitions are held and their replay has reached what the database holds.
+    pub ready: bool,
+    /// The database's level, or why there is none.
+    pub database: String,
+    /// Records that are acknowledged and not committed, over all partitions.
+    pub lag_records: u64,
+    /// Rows of the newest commit.
+    pub last_commit_rows: u64,
+    /// Devices in effect.
+    pub devices: usize,
+    /// What became of all uplinks and measurements since the log began.
+    pub counts: Counts,
+    /// Each partition.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+impl View {
+    /// Starts with nothing assumed.
+    pub fn new(partitions: u16) -> Self {
+        Self { partitions: (0..partitions).map(|_| PartitionView::default()).collect(), level: OnceLock::new(), last_commit_rows: AtomicU64::new(0) }
+    }
+
+    fn of(&self, partition: Partition) -> &PartitionView {
+        &self.partitions[usize::from(partition.0)]
+    }
+
+    /// The database was reached; `level` says what it can do.
+    pub fn reached(&self, level: String) {
+        self.level.get_or_init(|| level);
+    }
+
+    /// A worker took the partition, at this place of the log, with this much committed.
+    pub fn assume(&self, partition: Partition, processed: Offset, committed: Offset) {
+        let view = self.of(partition);
+        view.processed.store(processed.0, Ordering::Relaxed);
+        view.committed.store(committed.0, Ordering::Relaxed);
+        view.assumed.store(true, Ordering::Release);
+    }
+
+    /// A worker threw the partition's state away.
+    pub fn abandon(&self, partition: Partition) {
+        self.of(partition).assumed.store(false, Ordering::Release);
+    }
+
+    /// A worker ran the graph up to here.
+    pub fn processed(&self, partition: Partition, next: Offset, open_state: bool, counts: Counts) {
+        let view = self.of(partition);
+        *view.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        view.processed.store(next.0, Ordering::Relaxed);
+        view.open_state.store(open_state, Ordering::Relaxed);
+    }
+
+    /// A commit of so many rows reached the database.
+    pub fn commit_rows(&self, rows: usize) {
+        self.last_commit_rows.store(rows as u64, Ordering::Relaxed);
+    }
+
+    /// A commit reached the database.
+    pub fn committed(&self, partition: Partition, to: Offset) {
+        self.of(partition).committed.store(to.0, Ordering::Relaxed);
+    }
+
+    /// Whether the partition holds something that only the passing of time will write.
+    pub fn has_open_state(&self, partition: Partition) -> bool {
+        self.of(partition).open_state.load(Ordering::Relaxed)
+    }
+
+    /// Adds up the counts of all partitions.
+    pub fn counts(&self) -> Counts {
+        self.partitions.iter().fold(Counts::default(), |mut sum, view| {
+            sum += *view.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            sum
+        })
+    }
+
+    /// Reads all figures; `log_end` tells how far the log is acknowledged, `devices` how many are in effect.
+    pub fn status(&self, log_end: impl Fn(Partition) -> Offset, devices: usize) -> Status {
+        let partitions: Vec<_> = (0..)
+            .map(Partition)
+            .zip(&self.partitions)
+            .map(|(partition, view)| PartitionStatus {
+                partition: partition.0,
+                assumed: view.assumed.load(Ordering::Acquire),
+                log_end: log_end(partition).0,
+                processed: view.processed.load(Ordering::Relaxed),
+                committed: view.committed.load(Ordering::Relaxed),
+            })
+            .collect();
+        Status {
+            ready: partitions.iter().all(|p| p.assumed && p.processed >= p.committed),
+            database: self.level.get().cloned().unwrap_or_else(|| "not reached yet".into()),
+            lag_records: partitions.iter().map(|p| p.log_end.saturating_sub(p.committed)).sum(),
+            last_commit_rows: self.last_commit_rows.load(Ordering::Relaxed),
+            devices,
+            counts: self.counts(),
+            partitions,
+        }
+    }
+}
