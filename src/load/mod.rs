@@ -1,0 +1,30 @@
+//! A simulated fleet, what it must leave in the tables, and whether it did.
+//!
+//! A [`Fleet`] is a pure function of its [`FleetSpec`]: the same spec gives the same uplinks, byte for
+//! byte. [`sender::send`] posts its schedule open-loop, [`Expectation`] keeps what was acknowledged, and
+//! [`verify`] compares that with the tables of a database.
+//!
+//! Invariant: nothing here asks the daemon what is right. The expectation is computed from the readings
+//! that the fleet made up, by formulas of its own.
+
+pub mod envelope;
+pub mod expectation;
+pub mod fleet;
+pub mod kinds;
+mod random;
+pub mod process;
+pub mod process;
+pub mod rules;
+mod schedule;
+pub mod sender;
+pub mod spec;
+pub mod uplink;
+pub mod verify;
+
+pub use expectation::Expectation;
+pub use fleet::Fleet;
+pub use kinds::Kind;
+pub use rules::{FieldRule, Rules};
+pub use schedule::Schedule;
+pub use spec::{FleetSpec, Shape, SpecError};
+pub use uplink::{Due, Fate, FleetUplink, Frame};
