@@ -63,7 +63,7 @@ impl Demo {
         let mut config = settings.load()?;
         config.http.listen = self.listen;
         telemetry::start();
-        let store = Store::connect(config.database.store()).await?;
+        let mut store = Store::connect(config.database.store()).await?;
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;
         let mut fleet = Arc::new(Fleet::new(self.spec(EventTime(0)))?);

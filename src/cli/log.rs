@@ -59,7 +59,7 @@ async fn adopt(settings: &Settings, yes: bool) -> anyhow::Result<()> {
     // Opening takes the log's lock, so that no daemon writes to it meanwhile.
     let (log, _) = local_log::Log::open(&config.log.dir.join("log"), config.log.options(), local_log::Clock::system())?;
     let store = Store::connect(config.database.store()).await?;
-    let ends: Vec<_> = (0..log.partitions()).map(|p| (Partition(p), log.start(Partition(p)), log.end(Partition(p)))).collect();
+    let ends: Vec<_> = (0..log.partitions()).map(Partition).map(|p| (p, log.end(p))).collect();
     if !yes {
         bail!("this makes the database forget its other log; what was acknowledged there and not committed is lost. Say --yes to do it");
     }
@@ -68,7 +68,8 @@ async fn adopt(settings: &Settings, yes: bool) -> anyhow::Result<()> {
         println!("The database goes on with log {}. Nothing is missing between its tables and this log.", log.id());
     }
     for range in lost {
-        println!("lost: partition {} offsets {}..{}", range.partition, range.from, range.to);
+        let to = range.to.map_or_else(|| "its unknown end".to_owned(), |to| to.to_string());
+        println!("lost: partition {} of log {}, offsets {}..{to}", range.partition, range.log, range.from);
     }
     Ok(())
 }

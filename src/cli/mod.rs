@@ -110,7 +110,7 @@ pub fn run() -> anyhow::Result<()> {
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.load()?;
-    let store = crate::store::Store::connect(config.database.store()).await?;
+    let mut store = crate::store::Store::connect(config.database.store()).await?;
     store.migrate(config.log.partitions).await?;
     println!("The schema is up to date ({}).", store.level());
     Ok(())

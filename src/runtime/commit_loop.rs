@@ -9,7 +9,7 @@ use super::checkpoint::{self, CheckpointError};
 use super::gauges;
 use super::worker::{Assumed, ToWorker, WorkerHandle};
 use crate::log::Log;
-use crate::store::{Commit, CommitError, Committer, Progress, Store, StoreError};
+use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError};
 use dataflows::graph::PartitionState;
 use dataflows::model::{Offset, Partition};
 use std::sync::Arc;
@@ -36,9 +36,9 @@ pub enum CommitLoopError {
         /// Which.
         partition: Partition,
         /// The epoch in the database.
-        found: i64,
+        found: u64,
         /// The epoch under which we committed.
-        ours: i64,
+        ours: u64,
     },
     /// The database's checkpoint cannot be used.
     #[error("partition {partition}: {error}")]
@@ -61,17 +61,6 @@ pub enum CommitLoopError {
         /// Where the log starts.
         start: Offset,
     },
-}
-
-/// What a failed commit turned out to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Standing {
-    /// The database has it.
-    Applied,
-    /// The database is where it was before.
-    NotApplied,
-    /// The database is elsewhere: it is older than we left it.
-    Elsewhere,
 }
 
 /// One worker's committer.
@@ -152,17 +141,17 @@ impl CommitLoop {
             loop {
                 match self.try_commit(&mut connection, &commit).await {
                     Ok(()) => break,
-                    Err(CommitError::Stop { detail }) => {
-                        tracing::error!(%detail, "the database refuses to store; nothing is lost, weir tries again");
+                    Err(CommitError::Stop(reason)) => {
+                        tracing::error!(%reason, "the database refuses to store; nothing is lost, and weir tries again");
                     }
                     Err(error) => tracing::warn!(%error, retry_in = ?backoff.next, "a commit failed"),
                 }
                 connection = None;
                 backoff.wait().await;
-                match self.standing(&commit).await {
-                    Ok(Standing::Applied) => break,
-                    Ok(Standing::Elsewhere) => return Ok(End::Elsewhere),
-                    Ok(Standing::NotApplied) => {}
+                match self.landing(&commit).await {
+                    Ok(Landing::Landed) => break,
+                    Ok(Landing::Missed) => {}
+                    Ok(Landing::Elsewhere) => return Ok(End::Elsewhere),
                     Err(Retry::Never(error)) => return Err(error),
                     Err(Retry::Later(error)) => tracing::warn!(%error, "the database is not available"),
                 }
@@ -187,35 +176,22 @@ impl CommitLoop {
     }
 
     /// Asks the database what became of a commit.
-    async fn standing(&self, commit: &Commit) -> Result<Standing, Retry> {
-        let partitions: Vec<_> = commit.advances.iter().map(|a| a.partition).collect();
-        let progress = self.store.progress(&partitions).await?;
-        Ok(judge(commit, &progress).map_err(Retry::Never)?)
+    async fn landing(&self, commit: &Commit) -> Result<Landing, Retry> {
+        let progress = self.store.progress().await?;
+        taken_over(commit, &progress).map_err(Retry::Never)?;
+        Ok(commit.landing(&progress))
     }
 }
 
-/// Tells from the database's `progress` what became of a commit. A commit is applied as a whole or not at all.
-fn judge(commit: &Commit, progress: &[Progress]) -> Result<Standing, CommitLoopError> {
-    let mut standing = None;
+/// A higher epoch than ours is another daemon's: taking the partition back would only start a quarrel.
+fn taken_over(commit: &Commit, progress: &[Progress]) -> Result<(), CommitLoopError> {
     for advance in &commit.advances {
-        let Some(found) = progress.iter().find(|p| p.partition == advance.partition) else { return Ok(Standing::Elsewhere) };
-        if found.owner_epoch > advance.owner_epoch {
-            let (found, ours) = (found.owner_epoch, advance.owner_epoch);
-            return Err(CommitLoopError::TakenOver { partition: advance.partition, found, ours });
+        let found = progress.iter().find(|p| p.partition == advance.partition).map_or(0, |p| p.owner_epoch);
+        if found > advance.owner_epoch {
+            return Err(CommitLoopError::TakenOver { partition: advance.partition, found, ours: advance.owner_epoch });
         }
-        let this = match found.offset {
-            _ if found.owner_epoch < advance.owner_epoch => Standing::Elsewhere,
-            offset if offset == advance.to => Standing::Applied,
-            offset if offset == advance.from => Standing::NotApplied,
-            _ => Standing::Elsewhere,
-        };
-        if standing.is_some_and(|other| other != this) {
-            return Ok(Standing::Elsewhere);
-        }
-        standing = Some(this);
     }
-    // A commit without advances holds a checkpoint only: storing it again changes nothing.
-    Ok(standing.unwrap_or(Standing::NotApplied))
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -251,42 +227,5 @@ impl Backoff {
         let jitter = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() % 256);
         tokio::time::sleep(self.next.mul_f64(0.75 + f64::from(jitter) / 512.0)).await;
         self.next = (self.next * 2).min(BACKOFF_MAX);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Advance;
-    use dataflows::model::{Counts, LogTime, Outputs};
-
-    fn commit() -> Commit {
-        let advance = |p, from, to| Advance {
-            partition: Partition(p),
-            owner_epoch: 5,
-            from: Offset(from),
-            to: Offset(to),
-            counts: Counts::default(),
-            log_time: LogTime(0),
-        };
-        Commit { advances: vec![advance(0, 10, 20), advance(1, 30, 40)], outputs: Outputs::default(), checkpoint: None }
-    }
-
-    fn found(rows: &[(u16, u64, i64)]) -> Result<Standing, CommitLoopError> {
-        let progress: Vec<_> = rows
-            .iter()
-            .map(|(p, offset, epoch)| Progress { partition: Partition(*p), offset: Offset(*offset), owner_epoch: *epoch })
-            .collect();
-        judge(&commit(), &progress)
-    }
-
-    #[test]
-    fn progress_tells_what_became_of_a_commit() {
-        assert_eq!(found(&[(0, 20, 5), (1, 40, 5)]).unwrap(), Standing::Applied);
-        assert_eq!(found(&[(0, 10, 5), (1, 30, 5)]).unwrap(), Standing::NotApplied);
-        assert_eq!(found(&[(0, 7, 5), (1, 30, 5)]).unwrap(), Standing::Elsewhere, "an older database");
-        assert_eq!(found(&[(0, 20, 4), (1, 40, 4)]).unwrap(), Standing::Elsewhere, "a database from before we took it");
-        assert_eq!(found(&[(0, 20, 5)]).unwrap(), Standing::Elsewhere, "a database without the partition");
-        assert!(matches!(found(&[(0, 20, 6), (1, 40, 5)]), Err(CommitLoopError::TakenOver { .. })));
     }
 }

@@ -8,6 +8,7 @@ use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;
 use crate::registry::Directory;
+use crate::query::{Query, ReadAccess, Readers};
 use crate::{ingest, query, telemetry};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -66,7 +67,8 @@ pub async fn open(door: Door, config: &Config) -> Result<Server, ServeError> {
     let listen = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let router = router(door, config);
+    let database = config.database.store().postgres()?;
+    let router = router(door, config, database);
     let (close, closed) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(async {
@@ -93,7 +95,17 @@ impl Health {
     }
 }
 
-fn router(door: Door, config: &Config) -> Router {
+/// The directory's tokens, for the query endpoint.
+struct DirectoryReaders(Arc<Directory>);
+
+impl Readers for DirectoryReaders {
+    fn authenticate(&self, token: &str) -> Option<ReadAccess> {
+        let token = self.0.token(token)?;
+        Some(ReadAccess { tenant: token.tenant, may_read: token.may_read })
+    }
+}
+
+fn router(door: Door, config: &Config, database: tokio_postgres::Config) -> Router {
     let health = Health { view: door.view, log: door.log.clone(), directory: Arc::clone(&door.directory) };
     let health = Router::new()
         .route("/healthz", get(async || "ok"))
@@ -103,7 +115,15 @@ fn router(door: Door, config: &Config) -> Router {
         .with_state(health);
     let intake = Arc::new(LogIntake::new(Arc::clone(&door.directory), door.log.clone(), door.stopping));
     let ingest = ingest::router(intake, config.http.limits(), Arc::new(clock::event_time));
-    let query = query::router(door.directory, door.memory, &config.database, door.log.partitions());
+    let query = Query {
+        memory: door.memory,
+        readers: DirectoryReaders(door.directory),
+        database: query::Database::new(database, config.database.query_connections, config.database.statement_timeout),
+        partitions: door.log.partitions(),
+        limits: query::Limits::default(),
+        clock: Arc::new(clock::event_time),
+    };
+    let query = query::router(Arc::new(query));
     ingest.merge(query).merge(health)
 }
 

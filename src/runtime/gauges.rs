@@ -44,7 +44,7 @@ pub fn commit(committed: &Committed, took: Duration) {
     counter!(COMMITS).increment(1);
     histogram!(COMMIT_ROWS).record(committed.rows as f64);
     histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
-    counter!(ROWS_REFUSED).increment(committed.refused as u64);
+    counter!(ROWS_REFUSED).increment(committed.refused.len() as u64);
 }
 
 /// Publishes the daemon's figures until it is dropped.

@@ -54,7 +54,7 @@ pub async fn run(store: Store, log: Log, directory: Arc<Directory>, keep: Keep, 
         period.tick().await;
         let now = clock();
         extents.take(now, (0..log.partitions()).map(|p| log.end(Partition(p))).collect());
-        if let Err(error) = maintenance::run_once(&store, dataflows::model::EventTime(now.0)).await {
+        if let Err(error) = maintenance::run_once(&store, now).await {
             tracing::warn!(%error, "the tables' upkeep is tried again later");
         }
         if let Err(error) = truncate(&store, &log, &mut extents, now, keep).await {
@@ -82,7 +82,7 @@ async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime,
     if !full && old.is_none() {
         return Ok(());
     }
-    let checkpoints = store.checkpoints_low(log.id()).await?;
+    let checkpoints = store.checkpoints_low().await?;
     let low: Vec<_> = (0..log.partitions())
         .map(|p| {
             let checkpoint = checkpoints.iter().find(|(partition, _)| partition.0 == p).map_or(Offset(0), |(_, offset)| *offset);

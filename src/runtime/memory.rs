@@ -8,7 +8,8 @@
 use super::worker::{Peek, ToWorker, WorkerHandle};
 use crate::query::{Latest, Memory, MemoryError, MemoryPartials};
 use crate::store::Commit;
-use dataflows::model::{BucketLevel, DeviceId, Partial, Partition, Placed, SeriesId, TenantNo};
+use dataflows::graph;
+use dataflows::model::{BucketLevel, DeviceId, Offset, Partial, Partition, Placed, SeriesId, TenantNo};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -161,18 +162,23 @@ impl Memory for WorkersMemory {
 
     async fn latest(&self, tenant: TenantNo, device: DeviceId) -> Result<Vec<Latest>, MemoryError> {
         let partition = Partition::of(&device, self.partitions);
-        self.look(partition, move |peek| peek.graph.latest(tenant, &device).into_iter().map(Latest::from).collect()).await
+        self.look(partition, move |peek| peek.graph.latest(tenant, &device).into_iter().map(latest).collect()).await
     }
 
     async fn partials(&self, partition: Partition, series: Vec<SeriesId>, level: BucketLevel) -> Result<MemoryPartials, MemoryError> {
         self.look(partition, move |peek| {
-            let position = peek.owned.iter().find(|o| o.partition == partition).map_or(dataflows::model::Offset(0), |o| o.next);
+            let position = peek.owned.iter().find(|o| o.partition == partition).map_or(Offset(0), |o| o.next);
             let wanted = |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && series.contains(&p.row.series);
             let emitted = peek.retained.partials().chain(&peek.pending.partials).filter(wanted).cloned().collect();
             MemoryPartials { position, open: peek.graph.open_partials(&series, level), emitted }
         })
         .await
     }
+}
+
+fn latest(found: graph::Latest) -> Latest {
+    let graph::Latest { series, field, unit, at, value } = found;
+    Latest { series, field, unit, at, value }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub struct Owned {
     /// Which.
     pub partition: Partition,
     /// The ownership under which its commits are made.
-    pub owner_epoch: i64,
+    pub owner_epoch: u64,
     /// The next record to run through the graph.
     pub next: Offset,
     /// The first record whose rows are not in the database.
@@ -37,7 +37,7 @@ impl Owned {
     /// Takes a partition over whose state stands at `next`, and finds the verdicts that lie ahead.
     ///
     /// Cost: reads the log from `next` to its end; only verdicts are decoded.
-    pub fn assume(log: &Log, partition: Partition, owner_epoch: i64, next: Offset, committed: Offset) -> Result<Self, ReadError> {
+    pub fn assume(log: &Log, partition: Partition, owner_epoch: u64, next: Offset, committed: Offset) -> Result<Self, ReadError> {
         let mut condemned = BTreeSet::new();
         let mut records = Vec::new();
         let (mut at, end) = (next, log.end(partition));

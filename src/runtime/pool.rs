@@ -14,7 +14,7 @@ use dataflows::model::Partition;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// What a committer needs of its worker.
 pub struct Seat {

@@ -171,7 +171,7 @@ async fn work(
 async fn reach(config: &Config, partitions: u16) -> Result<Store, StoreError> {
     loop {
         let reached = async {
-            let store = Store::connect(config.database.store()).await?;
+            let mut store = Store::connect(config.database.store()).await?;
             if config.database.migrate {
                 store.migrate(partitions).await?;
             }

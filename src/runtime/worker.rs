@@ -53,7 +53,7 @@ pub struct Assumed {
     /// Which.
     pub partition: Partition,
     /// The ownership under which commits are made.
-    pub owner_epoch: i64,
+    pub owner_epoch: u64,
     /// The first record whose rows are not in the database.
     pub committed: Offset,
     /// The checkpoint: the place of the log that the state stands at, and the state.
