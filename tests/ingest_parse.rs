@@ -110,10 +110,21 @@ fn events_without_an_uplink_are_skipped() {
         check(Shape::Ttn, json!({"end_device_ids": {"device_id": "dev1"}, event: {}}));
     }
     check(GUESSED, chirpstack(json!({"devAddr": "00189440"})));
-    check(Shape::ChirpStack(Some(Event::from_query("join"))), chirpstack(json!({"data": "qg=="})));
+    check(Shape::ChirpStack(Some(Event::Other)), chirpstack(json!({"data": "qg=="})));
     for mark in [json!({"data": ""}), json!({"fPort": 1}), json!({"fCnt": 1}), json!({"rxInfo": []})] {
         uplink(GUESSED, &chirpstack(mark));
     }
+}
+
+#[test]
+fn the_query_names_the_event() {
+    let check = |query: &str, expected: Option<Event>| assert_eq!(Event::of_query(query), expected, "{query}");
+    check("event=up", Some(Event::Up));
+    check("a=b&event=join", Some(Event::Other));
+    check("event=up&event=join", Some(Event::Up));
+    check("event=", Some(Event::Other));
+    check("events=up", None);
+    check("", None);
 }
 
 #[test]
@@ -235,9 +246,10 @@ fn depth_bombs_and_huge_bodies_are_refused_without_harm() {
         for body in [bomb.clone(), "{\"a\":".repeat(mega / 5), format!(r#"{{"device":"a","fields":{bomb}"#), "9".repeat(mega)] {
             assert!(parse_with(shape, &body, false).is_err());
         }
-        let closed = format!(r#"{{"deviceInfo":{{"devEui":5}},"end_device_ids":{{}},"x":{bomb}{}}}"#, "]".repeat(mega));
-        assert!(parse_with(shape, &closed, false).is_err());
     }
+    // A closed one is read over where nothing is kept of it.
+    let closed = format!(r#"{{"end_device_ids":{{}},"x":{bomb}{}}}"#, "]".repeat(mega));
+    assert_eq!(parse_with(Shape::Ttn, &closed, false), Ok(Parsed::Skipped));
 }
 
 const RECORDED: [&str; 5] = [

@@ -55,11 +55,13 @@ async fn read_to_end(body: Body, limits: &Limits, room: &Room) -> Result<Whole, 
 
 /// Checks what the headers say of a body, before any of it is read.
 ///
+/// What is gzipped was unwrapped before this, and its header taken away.
+///
 /// Errors: it is no JSON, is compressed in an unknown way, or is too large already.
 pub(super) fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<Framing, Problem> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase();
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING).map(text)
-        && !matches!(encoding.as_str(), "gzip" | "x-gzip" | "identity" | "")
+        && !matches!(encoding.as_str(), "identity" | "")
     {
         return Err(Problem::Encoding(shorten(&encoding)));
     }

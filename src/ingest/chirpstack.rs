@@ -22,9 +22,10 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads the value of `event`.
-    pub fn from_query(event: &str) -> Self {
-        if event == "up" { Self::Up } else { Self::Other }
+    /// Reads the query of a request, `None` where it names no event.
+    pub fn of_query(query: &str) -> Option<Self> {
+        let event = query.split('&').find_map(|pair| pair.strip_prefix("event="))?;
+        Some(if event == "up" { Self::Up } else { Self::Other })
     }
 }
 

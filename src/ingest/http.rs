@@ -12,11 +12,10 @@ use super::problem::Problem;
 use super::shape::{Context, Parsed, Shape};
 use super::{auth, chirpstack, metrics};
 use axum::Router;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use dataflows::model::{EventTime, Uplink};
-use serde::Deserialize;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -42,20 +41,16 @@ pub fn router<I: Intake>(intake: Arc<I>, limits: Limits, clock: Clock) -> Router
         .route("/v1/ttn", only_post(post(|door, request| receive::<I>(door, "ttn", Shape::Ttn, request))))
         .route(
             "/v1/chirpstack",
-            only_post(post(|door, Query(query): Query<ChirpStackQuery>, request| {
-                let event = query.event.as_deref().map(chirpstack::Event::from_query);
+            only_post(post(|door, request: Request| {
+                let event = chirpstack::Event::of_query(request.uri().query().unwrap_or_default());
                 receive::<I>(door, "chirpstack", Shape::ChirpStack(event), request)
             })),
         )
         .route("/v1/uplinks", only_post(post(|door, request| receive::<I>(door, "uplinks", Shape::Own, request))))
         .fallback(async || Problem::NotFound)
-        .layer(RequestDecompressionLayer::new())
+        // An encoding that it does not know comes through, and is refused as a problem.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .with_state(door)
-}
-
-#[derive(Deserialize)]
-struct ChirpStackQuery {
-    event: Option<String>,
 }
 
 fn only_post<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {

@@ -157,7 +157,14 @@ impl Problem {
             Self::Unusable { pointer, .. } | Self::TooLong { pointer, .. } if !pointer.is_empty() => Some(*pointer),
             _ => None,
         };
-        Document { kind: format!("urn:weir:problem:{code}"), title, status: status.as_u16(), detail: self.to_string(), code, pointer }
+        Document {
+            kind: format!("urn:weir:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code,
+            pointer,
+        }
     }
 
     fn retry_after_s(&self) -> Option<u32> {

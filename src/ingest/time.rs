@@ -14,9 +14,8 @@ const MILLISECONDS_BELOW: f64 = 253_402_300_800_000.0;
 ///
 /// Errors: it is none.
 pub(super) fn rfc3339(text: &str, pointer: &'static str) -> Result<EventTime, Problem> {
-    parse_rfc3339(text).ok_or_else(|| {
-        Problem::unusable(pointer, format!("{:?} is no time: write it as 2026-11-22T13:00:00Z", shorten(text)))
-    })
+    parse_rfc3339(text)
+        .ok_or_else(|| Problem::unusable(pointer, format!("{:?} is no time: write it as 2026-11-22T13:00:00Z", shorten(text))))
 }
 
 /// Reads a time of weir's own form: RFC 3339, or seconds or milliseconds since 1970 by their magnitude,

@@ -88,10 +88,9 @@ pub(super) fn parse(text: &str, context: &Context<'_>) -> Result<Parsed, Problem
     };
     let fport = message.f_port.map(|raw| json::whole(raw, "/uplink_message/f_port", "port (0 to 255)")).transpose()?;
     let fcnt = message.f_cnt.map_or(Ok(0), |raw| json::whole(raw, "/uplink_message/f_cnt", "frame counter (32 bits)"))?;
-    let frame = message.frm_payload.map_or_else(
-        || Ok(Vec::new()),
-        |text| payload::base64(&text, "/uplink_message/frm_payload", context),
-    )?;
+    let frame = message
+        .frm_payload
+        .map_or_else(|| Ok(Vec::new()), |text| payload::base64(&text, "/uplink_message/frm_payload", context))?;
     let decoded = json::decoded(message.decoded_payload, &device, "/uplink_message/decoded_payload", context)?;
     Ok(Parsed::Uplink(Box::new(Uplink {
         tenant: context.tenant,
