@@ -1,0 +1,63 @@
+//! What ingest asks of the rest of the daemon, so that it can be tested alone.
+
+use dataflows::model::{DeviceId, TemplateNo, TenantNo, Uplink};
+use std::future::Future;
+use std::sync::Arc;
+
+/// The door behind ingest: tokens, the registry in effect, and the log.
+pub trait Intake: Send + Sync + 'static {
+    /// Gives who sends, or `None` where the token is unknown.
+    fn authenticate(&self, token: &str) -> Option<Access>;
+
+    /// Tells whether the device's template decodes by itself, by the registry in effect here: then
+    /// fields that came decoded are not kept.
+    fn decodes(&self, access: &Access, device: &DeviceId) -> bool;
+
+    /// Appends to the log, all or none, and resolves after the fsync.
+    ///
+    /// Errors: the log did not take them; none of them is in it.
+    fn accept(&self, access: &Access, uplinks: Vec<Uplink>) -> impl Future<Output = Result<(), IntakeError>> + Send;
+}
+
+/// What a token opens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// Whose data it reaches.
+    pub tenant: TenantNo,
+    /// It may send uplinks.
+    pub may_write: bool,
+    /// It may ask for measurements.
+    pub may_read: bool,
+    /// The template of devices that it makes by their first uplink, where it may.
+    pub provision: Option<TemplateNo>,
+    /// What its owner calls it.
+    pub name: Arc<str>,
+}
+
+/// Why the log took nothing. All of them pass: the sender may try again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The log has reached its size bound or the disk its end.
+    #[error("the log is full: let the database catch up, or give the log more room (log.size_bytes_max)")]
+    Full,
+    /// More uplinks wait for the disk than may wait.
+    #[error("more uplinks wait for the disk than may wait: send again in a moment")]
+    Busy,
+    /// The machine's clock jumped, so that log times could not be trusted.
+    #[error("the clock of this machine jumped: set it right, then send again")]
+    Clock,
+    /// The daemon is being stopped.
+    #[error("weir is stopping: send again in a moment")]
+    Stopping,
+}
+
+impl IntakeError {
+    /// How long a sender should wait before it tries again. Unit: seconds.
+    pub fn retry_after_s(self) -> u32 {
+        match self {
+            Self::Busy => 1,
+            Self::Stopping => 5,
+            Self::Full | Self::Clock => 60,
+        }
+    }
+}
