@@ -89,8 +89,10 @@ pub enum OpenError {
              `damaged/` and goes on without the named offsets", list(.0))]
     Damaged(Vec<Damage>),
     /// The damage leaves nothing to go on from.
-    #[error("the log's last segment ({0:012}.seg) is missing, so it is unknown where the log ended: restore it from a backup, \
-             or start a new log and run `weir log adopt`")]
+    #[error(
+        "the log's last segment ({0:012}.seg) is missing, so it is unknown where the log ended: restore it from a backup, \
+             or start a new log and run `weir log adopt`"
+    )]
     EndUnknown(u64),
     /// The operating system refused.
     #[error("the log cannot be opened: {0}")]
@@ -135,7 +137,9 @@ pub enum AppendError {
         partitions: u16,
     },
     /// The disk, or the log's own bound, is reached. Appends succeed again when there is space.
-    #[error("the log is full ({0}): free space on its disk, raise size_bytes_max, or bring the database back so that it can be truncated")]
+    #[error(
+        "the log is full ({0}): free space on its disk, raise size_bytes_max, or bring the database back so that it can be truncated"
+    )]
     Full(Arc<str>),
     /// The clock leapt ahead.
     #[error("the clock leapt ahead by {} h, and records stamped with it could not be taken back: set the clock right, \
@@ -192,8 +196,10 @@ pub enum ReadError {
         to: Offset,
     },
     /// What was written is not what is there.
-    #[error("segment {segment:012}.seg of the log is damaged at byte {byte} (partition {partition} from offset {from}): stop weir, \
-             then restore the segment from a backup or run `weir log set-aside`")]
+    #[error(
+        "segment {segment:012}.seg of the log is damaged at byte {byte} (partition {partition} from offset {from}): stop weir, \
+             then restore the segment from a backup or run `weir log set-aside`"
+    )]
     Damaged {
         /// The partition.
         partition: Partition,

@@ -76,6 +76,13 @@ impl Mark {
     pub(super) fn store(&self, disk: &dyn Disk) -> io::Result<()> {
         store(disk, MARK, self)
     }
+
+    /// Sets the space for the next MARK aside, as the file that it will be written to, so that a log on a
+    /// full disk can be truncated. As far as there is space now.
+    pub(super) fn reserve(disk: &dyn Disk) {
+        const BYTES: u64 = 4096;
+        let _ = disk.create(&new_name(MARK)).and_then(|file| file.allocate(BYTES));
+    }
 }
 
 /// File: CRC u32 · version u32 · content (postcard).
@@ -101,10 +108,15 @@ fn store<T: Serialize>(disk: &dyn Disk, name: &str, content: &T) -> io::Result<(
     bytes = postcard::to_extend(content, bytes).expect("plain data is serializable");
     let crc = crc32c::crc32c(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
-    let new = format!("{name}.tmp");
+    let new = new_name(name);
     let file = disk.create(&new)?;
     file.write_at(&bytes, 0)?;
     file.sync()?;
     disk.rename(&new, name)?;
     disk.sync_names()
+}
+
+/// The file that takes a file's place when it is complete.
+fn new_name(name: &str) -> String {
+    format!("{name}.tmp")
 }

@@ -103,7 +103,11 @@ mod tests {
         }
         let end = 100 + 8 * 40_000;
         let check = |partition, offset, first_frame: u64, behind: u64| {
-            assert_eq!(index.block(partition, offset, end), 100 + first_frame * 40_000..100 + behind * 40_000, "{partition} {offset}");
+            assert_eq!(
+                index.block(partition, offset, end),
+                100 + first_frame * 40_000..100 + behind * 40_000,
+                "{partition} {offset}"
+            );
         };
         check(0, 0, 0, 2);
         check(0, 19, 0, 2);

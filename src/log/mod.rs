@@ -2,16 +2,16 @@
 //!
 //! All partitions share one sequence of segment files. One thread, `weir-log`, takes all that waits,
 //! writes it as one frame with its CRC, syncs once, publishes and answers; the next frame is written only
-//! after that. From this follows all that recovery knows (see [`survey`]): a bad last frame was never
+//! after that. From this follows all that recovery knows (see `survey`): a bad last frame was never
 //! acknowledged and is cut off, any other bad frame is damage, and the log is not opened until somebody
 //! has decided about it (see [`set_aside()`]).
 //!
 //! | file | holds |
 //! |---|---|
-//! | `LOG` | what the log is for ever: id, partitions ([`identity`]) |
-//! | `MARK` | where it begins since it was last truncated ([`identity`]) |
+//! | `LOG` | what the log is for ever: id, partitions (`identity`) |
+//! | `MARK` | where it begins since it was last truncated (`identity`) |
 //! | `LOCK` | the process that has it open |
-//! | `000000000001.seg` … | a header ([`header`]), then frames ([`frame`]) |
+//! | `000000000001.seg` … | a header (`header`), then frames (`frame`) |
 //! | `damaged/` | segments that were set aside |
 
 mod block;

@@ -5,9 +5,9 @@ use super::disk::{Disk, LockError, OsDisk};
 use super::error::{Damage, OpenError};
 use super::header::{self, Header};
 use super::identity::{self, Identity, Mark};
+use super::mend::mend;
 use super::options::LogOptions;
 use super::recover::{Inspected, Recovery, inspect};
-use super::mend::mend;
 use super::shared::Shared;
 use super::status::Status;
 use super::verify::segments;
@@ -26,12 +26,7 @@ pub(super) fn open_dir(dir: &Path, options: LogOptions, clock: Clock) -> Result<
 }
 
 /// Opens the log of a disk; if there is none, makes one that is `new`.
-pub(super) fn open(
-    disk: Arc<dyn Disk>,
-    options: LogOptions,
-    clock: Clock,
-    new: Identity,
-) -> Result<(Log, Recovery), OpenError> {
+pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions, clock: Clock, new: Identity) -> Result<(Log, Recovery), OpenError> {
     options.check().map_err(OpenError::Options)?;
     let lock = lock(&*disk)?;
     let identity = find_or_make(&*disk, new)?;
@@ -42,6 +37,7 @@ pub(super) fn open(
     let recovery = inspected.recovery(created);
     let tail = inspected.catalogue.tail_segment();
     let file = disk.open(&header::file_name(tail.number))?;
+    Mark::reserve(&*disk);
     if inspected.torn_bytes > 0 {
         file.set_len(tail.end)?;
         file.sync()?;
@@ -135,6 +131,8 @@ fn inspect_or_make(disk: &dyn Disk, identity: &Identity, segment_bytes: u64) -> 
 
 /// Removes what a crash left: files that were not finished, and segments below the mark.
 fn remove_leftovers(disk: &dyn Disk, mark: &Mark) -> io::Result<()> {
-    let left = |name: &String| name.ends_with(".tmp") || header::file_number(name).is_some_and(|number| number < mark.first);
+    let left = |name: &String| {
+        (name.ends_with(".tmp") && name != "MARK.tmp") || header::file_number(name).is_some_and(|number| number < mark.first)
+    };
     disk.list()?.iter().filter(|name| left(name)).try_for_each(|name| disk.remove(name))
 }

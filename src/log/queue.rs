@@ -78,6 +78,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Takes no more appends, and answers those that wait with `Closed`.
+    pub(super) fn abandon(&self) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        waiting.jobs.clear();
+    }
+
     /// Gives what waits. Unit: bytes.
     pub(super) fn bytes(&self) -> usize {
         self.waiting().bytes

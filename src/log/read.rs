@@ -133,7 +133,8 @@ impl Shared {
         }
         let identity = &self.identity;
         let bytes = self.bytes(segment.number, 0..segment.end)?;
-        if Header::parse(&bytes, identity.id, segment.number, identity.partitions).is_none_or(|header| header.base != segment.base)
+        if Header::parse(&bytes, identity.id, segment.number, identity.partitions)
+            .is_none_or(|header| header.base != segment.base)
         {
             return Err(Unreadable::Damaged(segment.number, 0));
         }

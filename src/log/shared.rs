@@ -109,6 +109,7 @@ impl Shared {
         for segment in &dropped {
             self.disk.remove(&header::file_name(segment.number))?;
         }
+        Mark::reserve(&*self.disk);
         Ok(Truncated { segments: dropped.len(), bytes: dropped.iter().map(|segment| segment.end).sum() })
     }
 

@@ -6,8 +6,8 @@
 
 use super::error::{Damage, LostRange};
 use super::frame::{self, ALIGN, Frame, Kind, Part};
-use super::index::walk;
 use super::index::Check;
+use super::index::walk;
 use super::position::Position;
 use dataflows::model::{Offset, Partition};
 
@@ -85,7 +85,8 @@ impl Subject<'_> {
         }
         if let Some(next) = self.next.filter(|next| next.seq != end.seq || next.next != end.next) {
             let parts = hole(&end, &[], Some(next), 0);
-            let what = if self.bytes.is_empty() { "the file is missing" } else { "it ends too early, or its last frame is unreadable" };
+            let what =
+                if self.bytes.is_empty() { "the file is missing" } else { "it ends too early, or its last frame is unreadable" };
             lose(&mut pieces, &mut end, end_bytes, next.seq.max(1) - 1, parts, what);
         }
         Survey { pieces, damages, end_bytes, end }

@@ -4,12 +4,12 @@
 use super::NewRecord;
 use super::catalogue::Segment;
 use super::clock::Stamper;
-use super::disk::DiskFile;
+use super::disk::{Disk, DiskFile};
 use super::error::AppendError;
 use super::frame::{self, Frame, Kind, Part};
 use super::header::{self, Header};
 use super::position::Position;
-use super::queue::Job;
+use super::queue::{Job, Queue};
 use super::shared::Shared;
 use dataflows::model::{LogTime, Offset};
 use std::io;
@@ -42,6 +42,8 @@ impl Writer {
 
     /// Serves the queue until it is closed, then closes the log in order.
     pub(super) fn run(mut self) {
+        let shared = self.shared.clone();
+        let _abandon = Abandon(&shared.queue);
         while let Some(jobs) = self.shared.queue.take(self.shared.options.group_bytes_max) {
             self.serve(jobs);
         }
@@ -166,6 +168,15 @@ impl Writer {
     }
 }
 
+/// Lets nobody wait for a writer that is gone, be it by a panic.
+struct Abandon<'a>(&'a Queue);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 /// Why a segment was not begun.
 pub(super) enum BeginError {
     /// Nothing is changed.
@@ -182,11 +193,7 @@ impl From<BeginError> for io::Error {
 }
 
 /// Makes the file of a new segment, durable and with its space set aside.
-pub(super) fn begin_segment(
-    disk: &dyn super::disk::Disk,
-    header: &Header,
-    segment_bytes: u64,
-) -> Result<Box<dyn DiskFile>, BeginError> {
+pub(super) fn begin_segment(disk: &dyn Disk, header: &Header, segment_bytes: u64) -> Result<Box<dyn DiskFile>, BeginError> {
     const NEW: &str = "new.tmp";
     let write = || {
         let file = disk.create(NEW)?;
@@ -200,7 +207,7 @@ pub(super) fn begin_segment(
         BeginError::Write(error)
     })?;
     file.sync().map_err(BeginError::Sync)?;
-    disk.rename(NEW, &header::file_name(header.number)).map_err(BeginError::Sync)?;
+    disk.rename(NEW, &header::file_name(header.number)).map_err(BeginError::Write)?;
     disk.sync_names().map_err(BeginError::Sync)?;
     Ok(file)
 }

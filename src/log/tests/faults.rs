@@ -51,6 +51,15 @@ fn each_sync_wakes() {
 }
 
 #[test]
+fn nobody_waits_for_a_writer_that_panicked() {
+    let log = open_sim(&Sim::default());
+    log.on_durable(Arc::new(|| panic!("a wake that is broken")));
+    assert!(matches!(log.append_blocking(vec![numbered(0, 0)]), Err(AppendError::Closed)));
+    assert!(matches!(log.append_blocking(vec![numbered(0, 1)]), Err(AppendError::Closed)));
+    assert_eq!(read_all(&log, 0).0.len(), 1, "what was synced stays readable");
+}
+
+#[test]
 fn a_full_queue_is_busy_and_takes_more_later() {
     let sim = Sim::default();
     let log = open_sim(&sim);
@@ -106,7 +115,8 @@ fn a_full_disk_loses_nothing_and_goes_on_by_itself() {
     };
     assert!(matches!(refused, AppendError::Full(_)), "{refused:?}");
     assert_numbered(&log, count);
-    assert!(matches!(log.append_blocking(vec![numbered(0, count)]), Err(AppendError::Full(_))));
+    let again = log.append_blocking((0..3).map(|p| numbered(p, count)).collect());
+    assert!(matches!(again, Err(AppendError::Full(_))), "{again:?}");
     sim.faults(|f| f.space = None);
     fill(&log, 20);
     drop(log);
@@ -119,16 +129,13 @@ fn a_log_opens_and_is_truncated_on_a_full_disk() {
     let log = open_sim(&sim);
     fill(&log, 60);
     drop(log);
-    sim.faults(|f| f.space = Some(sim_bytes(&sim) + 64));
+    let full = sim.files().iter().map(|(_, content)| content.len()).sum();
+    sim.faults(|f| f.space = Some(full));
     let log = open_sim(&sim);
     assert_numbered(&log, 60);
     log.truncate_below(&[Offset(50); 3]).unwrap();
     fill(&log, 10);
     assert_numbered(&log, 70);
-}
-
-fn sim_bytes(sim: &Sim) -> usize {
-    sim.files().iter().map(|(_, content)| content.len()).sum()
 }
 
 #[test]

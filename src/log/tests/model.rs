@@ -128,7 +128,7 @@ fn run(actions: &[Action], mut seed: u64) {
             Action::Reopen | Action::Kill => {
                 let closes = matches!(action, Action::Reopen);
                 let killed = sim.killed();
-                log = None;
+                drop(log.take());
                 sim = match (powered, closes) {
                     (false, _) => sim.powered_off(&mut random),
                     (true, true) => sim,

@@ -103,9 +103,8 @@ impl Sim {
     pub(super) fn powered_off(&self, mut random: impl FnMut(u32) -> u32) -> Self {
         let kept = random(self.state().name_changes.len() as u32 + 1);
         // Sometimes all or none, for those are the likely cases.
-        let mut odds = [0, 1, 2, 2][random(4) as usize];
-        let mut coin = move || if odds == 2 { random(2) == 1 } else { odds == 1 };
-        odds = odds.min(2);
+        let odds = [Some(false), Some(true), None, None][random(4) as usize];
+        let mut coin = move || odds.unwrap_or_else(|| random(2) == 1);
         self.after(
             |inode| {
                 let mut content = inode.durable.clone();
@@ -146,7 +145,7 @@ impl Sim {
         Self(Arc::new(Shared { state: Mutex::new(after), changed: Condvar::new() }))
     }
 
-    /// Changes a file behind the log's back, durably. None: removes it.
+    /// Changes a file behind the log's back, durably.
     pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let inode = state.names[name];
