@@ -1,0 +1,68 @@
+//! Owns a stretch of a segment in memory: whole frames, checked, found by partition and offset.
+
+use super::frame::{self, Frame, Kind};
+use dataflows::model::LogTime;
+use std::ops::Range;
+
+/// Some whole frames of a segment.
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    /// Sorted by partition and offset.
+    parts: Vec<BlockPart>,
+}
+
+/// The records of one partition in one frame.
+pub(super) struct BlockPart {
+    pub(super) partition: u16,
+    pub(super) first: u64,
+    /// The offset behind the last one.
+    pub(super) end: u64,
+    pub(super) log_time: LogTime,
+    pub(super) kind: Kind,
+    at: Range<usize>,
+}
+
+impl Block {
+    /// Checks the frames that `bytes` consist of.
+    ///
+    /// Errors: the byte from which on they are not frames.
+    pub(super) fn parse(bytes: Vec<u8>, salt: u64) -> Result<Self, usize> {
+        let mut parts = vec![];
+        let mut from = 0;
+        while from < bytes.len() {
+            let frame = Frame::parse(&bytes[from..], salt).filter(|frame| frame.is_whole(&bytes[from..])).ok_or(from)?;
+            parts.extend(frame.placed_parts().map(|(part, at)| BlockPart {
+                partition: part.partition,
+                first: part.first,
+                end: part.end(),
+                log_time: frame.log_time,
+                kind: frame.kind,
+                at: from + at.start..from + at.end,
+            }));
+            from += frame.bytes();
+        }
+        parts.sort_unstable_by_key(|part| (part.partition, part.first));
+        Ok(Self { bytes, parts })
+    }
+
+    /// Gives the parts of a partition that hold `offset` or later ones, in order.
+    pub(super) fn parts(&self, partition: u16, offset: u64) -> impl Iterator<Item = &BlockPart> {
+        let from = self.parts.partition_point(|part| (part.partition, part.end) <= (partition, offset));
+        self.parts[from..].iter().take_while(move |part| part.partition == partition)
+    }
+
+    /// Gives the records of one of its parts, in order.
+    pub(super) fn records(&self, part: &BlockPart) -> impl Iterator<Item = &[u8]> {
+        frame::records(&self.bytes[part.at.clone()])
+    }
+
+    /// Size on disk. Unit: bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Memory that it takes. Unit: bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.parts.len() * size_of::<BlockPart>()
+    }
+}

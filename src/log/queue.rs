@@ -1,0 +1,103 @@
+//! Owns what waits for the writer, within a bound: an append beyond it is refused at once.
+
+use super::NewRecord;
+use super::error::AppendError;
+use super::frame::RECORD_OVERHEAD_BYTES;
+use dataflows::model::Offset;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+/// What an append is answered.
+pub(super) type Answer = Result<Vec<Offset>, AppendError>;
+
+/// An append that waits.
+pub(super) struct Job {
+    pub(super) records: Vec<NewRecord>,
+    pub(super) bytes: usize,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// Appends in the order in which they came.
+pub(super) struct Queue {
+    bytes_max: usize,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, waiting: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Puts an append at the end.
+    ///
+    /// Errors: `Busy` if it does not fit, `Closed`.
+    pub(super) fn push(&self, records: Vec<NewRecord>) -> Result<oneshot::Receiver<Answer>, AppendError> {
+        let bytes = bytes(&records);
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Err(AppendError::Closed);
+        }
+        if waiting.bytes + bytes > self.bytes_max {
+            return Err(AppendError::Busy { queued_bytes: waiting.bytes });
+        }
+        let (answer, receiver) = oneshot::channel();
+        waiting.bytes += bytes;
+        waiting.jobs.push_back(Job { records, bytes, answer });
+        self.changed.notify_one();
+        Ok(receiver)
+    }
+
+    /// Waits for appends and takes those that fit in a group together. None: the queue is closed and empty.
+    pub(super) fn take(&self, group_bytes_max: usize) -> Option<Vec<Job>> {
+        let mut waiting = self.waiting();
+        while waiting.jobs.is_empty() && !waiting.closed {
+            waiting = self.changed.wait(waiting).expect(UNPOISONED);
+        }
+        let mut group = vec![];
+        let mut room = group_bytes_max;
+        while let Some(job) = waiting.jobs.pop_front_if(|job| job.bytes <= room) {
+            room -= job.bytes;
+            waiting.bytes -= job.bytes;
+            group.push(job);
+        }
+        (!group.is_empty()).then_some(group)
+    }
+
+    /// Takes no more appends. Those that wait are still handed out.
+    pub(super) fn close(&self) {
+        self.waiting().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Takes no more appends, and answers those that wait with `Closed`.
+    pub(super) fn abandon(&self) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        waiting.jobs.clear();
+    }
+
+    /// Gives what waits. Unit: bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.waiting().bytes
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect(UNPOISONED)
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while it holds the queue";
+
+/// What records take in a group. Unit: bytes.
+pub(super) fn bytes(records: &[NewRecord]) -> usize {
+    records.iter().map(|record| record.body.len() + RECORD_OVERHEAD_BYTES).sum()
+}
