@@ -10,7 +10,7 @@ use crate::model::{LogTime, Uplink};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Turns uplinks that came in before into [`Body::Duplicate`].
 ///
@@ -40,6 +40,7 @@ type Digest = u128;
 pub(crate) struct Seen {
     devices: HashMap<Digest, VecDeque<(LogTime, Digest)>, std::hash::BuildHasherDefault<DigestHasher>>,
     next_sweep: LogTime,
+    scratch: Vec<u8>,
 }
 
 /// [`Seen`] in the order of its keys.
@@ -61,7 +62,7 @@ impl Seen {
 
     /// Remembers an uplink and tells whether it is the first of its kind.
     fn first(&mut self, uplink: &Uplink, now: LogTime) -> bool {
-        let (device, key) = digests(uplink);
+        let (device, key) = digests(uplink, &mut self.scratch);
         let keys = self.devices.entry(device).or_default();
         while keys.front().is_some_and(|&(at, _)| !is_live(at, now)) {
             keys.pop_front();
@@ -83,12 +84,13 @@ impl Seen {
 
     /// Gives the state to be saved.
     pub(crate) fn save(&self) -> SeenState {
-        SeenState { devices: self.devices.iter().map(|(device, keys)| (*device, keys.clone())).collect(), next_sweep: self.next_sweep }
+        let devices = self.devices.iter().map(|(device, keys)| (*device, keys.clone())).collect();
+        SeenState { devices, next_sweep: self.next_sweep }
     }
 
     /// Takes up a saved state.
     pub(crate) fn restore(state: SeenState) -> Self {
-        Self { devices: state.devices.into_iter().collect(), next_sweep: state.next_sweep }
+        Self { devices: state.devices.into_iter().collect(), next_sweep: state.next_sweep, scratch: Vec::new() }
     }
 }
 
@@ -99,33 +101,35 @@ fn is_live(at: LogTime, now: LogTime) -> bool {
 
 /// Hashes the device, and what tells one uplink of it from another. Texts and frames are preceded
 /// by their length, and each kind of key by a number of its own, so that no two run into one.
-fn digests(uplink: &Uplink) -> (Digest, Digest) {
-    let mut hash = Xxh3::new();
-    let bytes = |hash: &mut Xxh3, bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
+///
+/// `scratch` is overwritten; it is passed in to keep its memory.
+fn digests(uplink: &Uplink, scratch: &mut Vec<u8>) -> (Digest, Digest) {
+    let sized = |scratch: &mut Vec<u8>, bytes: &[u8]| {
+        scratch.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        scratch.extend_from_slice(bytes);
     };
-    hash.update(&uplink.tenant.0.to_le_bytes());
-    bytes(&mut hash, uplink.device.as_str().as_bytes());
-    let device = hash.digest128();
+    scratch.clear();
+    scratch.extend_from_slice(&uplink.tenant.0.to_le_bytes());
+    sized(scratch, uplink.device.as_str().as_bytes());
+    let device = xxh3_128(scratch);
     match (uplink.fcnt, &uplink.message_id) {
         (Some(fcnt), _) => {
-            hash.update(&[0]);
-            hash.update(&fcnt.to_le_bytes());
-            bytes(&mut hash, &uplink.frame);
+            scratch.push(0);
+            scratch.extend_from_slice(&fcnt.to_le_bytes());
+            sized(scratch, &uplink.frame);
         }
         (None, Some(message_id)) => {
-            hash.update(&[1]);
-            bytes(&mut hash, message_id.as_bytes());
+            scratch.push(1);
+            sized(scratch, message_id.as_bytes());
         }
         (None, None) => {
-            hash.update(&[2, u8::from(uplink.decoded.is_some())]);
-            hash.update(&uplink.received_at.0.to_le_bytes());
-            bytes(&mut hash, &uplink.frame);
-            bytes(&mut hash, uplink.decoded.as_deref().unwrap_or_default().as_bytes());
+            scratch.extend_from_slice(&[2, u8::from(uplink.decoded.is_some())]);
+            scratch.extend_from_slice(&uplink.received_at.0.to_le_bytes());
+            sized(scratch, &uplink.frame);
+            sized(scratch, uplink.decoded.as_deref().unwrap_or_default().as_bytes());
         }
     }
-    (device, hash.digest128())
+    (device, xxh3_128(scratch))
 }
 
 /// Takes the low half of a [`Digest`], which is a hash already.

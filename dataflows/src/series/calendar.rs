@@ -31,11 +31,13 @@ impl Zones {
 
     /// Finds the zone of that name, letter case ignored; an unknown name means UTC.
     pub(crate) fn by_name(&mut self, name: &str) -> ZoneNo {
-        let calendar = Calendar::new(name);
-        let known = self.0.iter().position(|known| known.name == calendar.name);
-        let place = known.unwrap_or_else(|| {
-            self.0.push(calendar);
-            self.0.len() - 1
+        let find = |zones: &Self, name: &str| zones.0.iter().position(|known| known.name.eq_ignore_ascii_case(name));
+        let place = find(self, name).unwrap_or_else(|| {
+            let calendar = Calendar::new(name);
+            find(self, &calendar.name).unwrap_or_else(|| {
+                self.0.push(calendar);
+                self.0.len() - 1
+            })
         });
         ZoneNo(u16::try_from(place).expect("there are fewer than 2^16 time zones"))
     }

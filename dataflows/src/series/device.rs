@@ -186,7 +186,7 @@ impl Slot {
         }
     }
 
-    /// Puts a value into the series and gives the rows that follow from it.
+    /// Puts a value into the series; gives what became of it and how many rows follow from it.
     pub(crate) fn arrive(
         &mut self,
         series: SeriesId,
@@ -195,7 +195,7 @@ impl Slot {
         rule: &Rule,
         cause: &Cause,
         rows: &mut Outputs,
-    ) -> Arrival {
+    ) -> (Arrival, u64) {
         let stored = StoredBy { series, class: self.class, cause };
         match (&mut self.values, value) {
             (Values::Number(history), Value::Number(number)) => stored.rows(history, at, *number, rule, &mut rows.numbers),
@@ -253,12 +253,13 @@ impl StoredBy<'_> {
         value: V,
         rule: &Rule,
         rows: &mut Vec<Placed<Stored<V>>>,
-    ) -> Arrival {
+    ) -> (Arrival, u64) {
+        let before = rows.len();
         let row = |at, value| self.cause.place(Stored { class: self.class, series: self.series, at, value });
         let arrival = history.arrive(at, value.clone(), rule, |at, value| rows.push(row(at, value.clone())));
         if arrival == Arrival::Late {
             rows.push(row(at, value));
         }
-        arrival
+        (arrival, (rows.len() - before) as u64)
     }
 }

@@ -84,9 +84,7 @@ impl Fleet {
             let rule = tracked.rule(place);
             let slot = &mut tracked.state.slots[place];
             let series = series(device, place);
-            let rows_before = raw_rows(rows);
-            let arrival = slot.arrive(series, measurement.at, &measurement.value, &rule, cause, rows);
-            let stored = (raw_rows(rows) - rows_before) as u64;
+            let (arrival, stored) = slot.arrive(series, measurement.at, &measurement.value, &rule, cause, rows);
             match arrival {
                 Arrival::Stored | Arrival::Late => {
                     counts.stored += 1;
@@ -226,10 +224,6 @@ impl Fleet {
         let devices = state.devices.into_iter().map(|(device, state)| (device, Tracked::restore(state))).collect();
         Self { devices, zones: Zones::restore(state.zones), agenda }
     }
-}
-
-fn raw_rows(rows: &Outputs) -> usize {
-    rows.numbers.len() + rows.texts.len() + rows.locations.len()
 }
 
 fn too_many_series(measurement: &Accepted) -> Rejected {
