@@ -211,7 +211,8 @@ impl Graph {
     /// Gives the newest measurement of each series of a device, in the order of series; nothing if
     /// the device is not in effect in an owned partition.
     pub fn latest(&self, tenant: TenantNo, device: &DeviceId) -> Vec<Latest> {
-        let found = self.in_effect.iter().find_map(|(partition, in_effect)| Some((partition, in_effect.device_no(tenant, device)?)));
+        let found =
+            self.in_effect.iter().find_map(|(partition, in_effect)| Some((partition, in_effect.device_no(tenant, device)?)));
         let Some((partition, device)) = found else { return Vec::new() };
         let kept = self.kept.borrow();
         let state = kept.get(partition).and_then(|kept| kept.fleet.device(device));

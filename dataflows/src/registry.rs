@@ -57,9 +57,7 @@ impl InEffect {
         match change {
             RegistryChange::Tenant(tenant) => set(&mut self.tenants, tenant.no, tenant, Fact::Tenant),
             RegistryChange::Template(template) => set(&mut self.templates, template.no, template, Fact::Template),
-            RegistryChange::Device(device) => {
-                set(&mut self.devices, (device.tenant, device.id.clone()), device, Fact::Device)
-            }
+            RegistryChange::Device(device) => set(&mut self.devices, (device.tenant, device.id.clone()), device, Fact::Device),
             RegistryChange::TenantRemoved(no) => removed(self.tenants.remove(&no).map(Fact::Tenant)),
             RegistryChange::TemplateRemoved(no) => removed(self.templates.remove(&no).map(Fact::Template)),
             RegistryChange::DeviceRemoved { tenant, id } => removed(self.devices.remove(&(tenant, id)).map(Fact::Device)),

@@ -216,9 +216,9 @@ impl Slot {
             Values::Number(history) => history.newest().map(|(at, &number)| (at, Value::Number(number))),
             Values::Boolean(history) => history.newest().map(|(at, &number)| (at, Value::Boolean(number != 0.0))),
             Values::Text(history) => history.newest().map(|(at, text)| (at, Value::Text(text.clone()))),
-            Values::Location(history) => history.newest().map(|(at, &(latitude, longitude, altitude))| {
-                (at, Value::Location { latitude, longitude, altitude })
-            }),
+            Values::Location(history) => history
+                .newest()
+                .map(|(at, &(latitude, longitude, altitude))| (at, Value::Location { latitude, longitude, altitude })),
         }
     }
 }

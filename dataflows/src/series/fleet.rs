@@ -8,7 +8,9 @@ use super::history::Arrival;
 use crate::decode::Rejected;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::SERIES_PER_DEVICE_MAX;
-use crate::model::{BucketLevel, Counts, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value};
+use crate::model::{
+    BucketLevel, Counts, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
+};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -19,11 +19,24 @@ pub(crate) struct Act {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Uplink { device: u8, received_ago_s: i64, identity: u8, condemned: bool, script: Draft },
+    Uplink {
+        device: u8,
+        received_ago_s: i64,
+        identity: u8,
+        condemned: bool,
+        script: Draft,
+    },
     /// The same uplink as some uplinks ago.
-    Again { ago: usize },
-    Registry { partition: u16, change: Change },
-    Tick { partition: u16 },
+    Again {
+        ago: usize,
+    },
+    Registry {
+        partition: u16,
+        change: Change,
+    },
+    Tick {
+        partition: u16,
+    },
 }
 
 /// A [`Script`] whose event times are relative to log time.
@@ -82,25 +95,36 @@ fn draft() -> impl Strategy<Value = Draft> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("Asia/Kolkata"), Just("Australia/Lord_Howe"), Just("No/Where")];
+    let zone =
+        prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("Asia/Kolkata"), Just("Australia/Lord_Howe"), Just("No/Where")];
     let horizon = prop_oneof![2 => Just(10 * MINUTE_US), 1 => Just(2 * HOUR_US), 1 => Just(0)];
     let heartbeat = prop_oneof![2 => Just(HOUR_US), 1 => Just(5 * MINUTE_US), 1 => Just(0)];
     let retention = prop_oneof![3 => Just(None), 1 => Just(Some(3 * HOUR_US))];
-    (zone, horizon, heartbeat, 0..2u16, retention).prop_map(|(zone, lateness_horizon_us, heartbeat_us, class, raw_retention_us)| {
-        Policy { zone: zone.into(), lateness_horizon_us, heartbeat_us, class: ClassNo(class), raw_retention_us }
-    })
+    (zone, horizon, heartbeat, 0..2u16, retention).prop_map(
+        |(zone, lateness_horizon_us, heartbeat_us, class, raw_retention_us)| Policy {
+            zone: zone.into(),
+            lateness_horizon_us,
+            heartbeat_us,
+            class: ClassNo(class),
+            raw_retention_us,
+        },
+    )
 }
 
 fn spec() -> impl Strategy<Value = FieldSpec> {
     let unit = prop_oneof![3 => Just(None), 2 => Just(Some("K".to_owned())), 1 => Just(Some("°C".to_owned()))];
     let deadband = prop_oneof![3 => Just(0.0f64), 1 => Just(0.5), 1 => Just(3.0)];
     let heartbeat_us = prop_oneof![4 => Just(None), 1 => Just(Some(20 * MINUTE_US))];
-    (unit, deadband, heartbeat_us)
-        .prop_map(|(unit, deadband, heartbeat_us)| FieldSpec { unit, deadband_bits: deadband.to_bits(), heartbeat_us })
+    (unit, deadband, heartbeat_us).prop_map(|(unit, deadband, heartbeat_us)| FieldSpec {
+        unit,
+        deadband_bits: deadband.to_bits(),
+        heartbeat_us,
+    })
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let zone = prop_oneof![4 => Just(None), 1 => Just(Some("Asia/Kolkata".to_owned())), 1 => Just(Some("America/New_York".to_owned()))];
+    let zone =
+        prop_oneof![4 => Just(None), 1 => Just(Some("Asia/Kolkata".to_owned())), 1 => Just(Some("America/New_York".to_owned()))];
     prop_oneof![
         3 => (0..2u8, policy()).prop_map(|(tenant, policy)| Change::Tenant { tenant, policy }),
         3 => (0..2u8, proptest::collection::vec(spec(), 4)).prop_map(|(template, fields)| Change::Template { template, fields }),
@@ -129,10 +153,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A log of `acts` records behind a registry for most of the fleet.
 pub(crate) fn log(acts: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
-    let registry = (
-        proptest::collection::vec(policy(), 2),
-        proptest::collection::vec(proptest::collection::vec(spec(), 4), 2),
-    );
+    let registry = (proptest::collection::vec(policy(), 2), proptest::collection::vec(proptest::collection::vec(spec(), 4), 2));
     (registry, proptest::collection::vec(act(), acts)).prop_map(|((policies, specs), acts)| {
         let mut writer = Writer::default();
         for partition in 0..PARTITIONS {
@@ -252,7 +273,8 @@ impl Draft {
                     .map(|(field, value, ago_s)| Measurement {
                         field: FIELDS[usize::from(field)].into(),
                         value,
-                        at: ago_s.map(|ago_s| EventTime((now_us - ago_s * SECOND_US).div_euclid(30 * SECOND_US) * 30 * SECOND_US)),
+                        at: ago_s
+                            .map(|ago_s| EventTime((now_us - ago_s * SECOND_US).div_euclid(30 * SECOND_US) * 30 * SECOND_US)),
                     })
                     .collect(),
                 (0..rejected).map(|field| format!("r{field}")).collect(),
