@@ -84,7 +84,8 @@ pub struct Partial {
     pub last: Point,
 }
 
-/// A row of `series`: written once, with the first measurement of the series.
+/// A row of `series`: written with the first measurement of the series, and again with the first
+/// after its retention class has changed.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CatalogueSeries {
     /// The series.

@@ -17,7 +17,8 @@ pub enum RegistryChange {
     TemplateRemoved(TemplateNo),
     /// Sets a device by its tenant and id.
     Device(Device),
-    /// Takes a device away.
+    /// Takes a device away. Its series are forgotten with their numbers, so it must not come back
+    /// under the device number that it had.
     DeviceRemoved {
         /// Whose device.
         tenant: TenantNo,

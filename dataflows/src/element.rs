@@ -1,0 +1,107 @@
+//! What flows between the operators: every record of a partition, in its order.
+//!
+//! Invariant: an operator passes one element on for each that it takes, in the same order, so that
+//! log time passes at the end of the graph exactly as it does in the log.
+
+use crate::decode::Rejected;
+use crate::model::{Device, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, Uplink, Value};
+use std::sync::Arc;
+
+/// The time of the graph: counts the sets of records between which what is in effect may change.
+pub(crate) type Epoch = u64;
+
+/// The record to which everything that follows from it is ascribed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause {
+    pub(crate) partition: Partition,
+    pub(crate) offset: Offset,
+    pub(crate) log_time: LogTime,
+}
+
+/// A record on its way, of which uplinks are known as well as `U` says.
+#[derive(Clone, Debug)]
+pub(crate) struct Element<U> {
+    pub(crate) cause: Cause,
+    pub(crate) body: Body<U>,
+}
+
+/// What a record still means for the rest of the graph.
+#[derive(Clone, Debug)]
+pub(crate) enum Body<U> {
+    /// An uplink.
+    Uplink(U),
+    /// An uplink that came in before.
+    Duplicate,
+    /// A device is in effect no more, or has another number: what is open of it is closed.
+    Closed(DeviceNo),
+    /// A device that its first uplink made is in effect; where it replaces one with another
+    /// number, that one is closed.
+    Provisioned { device: Arc<Device>, closed: Option<DeviceNo> },
+    /// Nothing but that log time has passed.
+    Nothing,
+}
+
+impl<U> Element<U> {
+    /// Replaces an uplink by what `f` says of it; anything else passes.
+    pub(crate) fn map_uplink<V>(self, f: impl FnOnce(&Cause, U) -> V) -> Element<V> {
+        let cause = self.cause;
+        let body = match self.body {
+            Body::Uplink(uplink) => Body::Uplink(f(&cause, uplink)),
+            Body::Duplicate => Body::Duplicate,
+            Body::Closed(device) => Body::Closed(device),
+            Body::Provisioned { device, closed } => Body::Provisioned { device, closed },
+            Body::Nothing => Body::Nothing,
+        };
+        Element { cause, body }
+    }
+}
+
+/// An uplink as the log holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) uplink: Box<Uplink>,
+    pub(crate) condemned: bool,
+}
+
+/// What is in effect for a device.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Context {
+    pub(crate) device: Arc<Device>,
+    pub(crate) template: Arc<Template>,
+    pub(crate) tenant: Arc<Tenant>,
+}
+
+/// An uplink with what is in effect for it, if anything is.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) arrived: Arrived,
+    pub(crate) context: Option<Arc<Context>>,
+}
+
+/// What became of an uplink.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// It was decoded.
+    Measured(Box<Measured>),
+    /// It is set aside whole.
+    SetAside { uplink: Box<Uplink>, reason: Reason, detail: String },
+}
+
+/// A decoded uplink.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) uplink: Box<Uplink>,
+    pub(crate) context: Arc<Context>,
+    /// What can be stored as far as value and time go, in the decoder's order.
+    pub(crate) accepted: Vec<Accepted>,
+    /// What cannot: first what the decoder refused, then what its values or times rule out.
+    pub(crate) refused: Vec<Rejected>,
+}
+
+/// A measurement with a storable value and a credible event time.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) field: FieldName,
+    pub(crate) at: EventTime,
+    pub(crate) value: Value,
+}

@@ -1,0 +1,23 @@
+//! What bounds the graph's memory, and the times it believes.
+
+use crate::model::{HOUR_US, MINUTE_US};
+
+/// For how long of log time the same uplink again is a copy. Senders that retry give up within
+/// minutes, gateways within seconds. Unit: microseconds.
+pub const DEDUP_WINDOW_US: i64 = HOUR_US;
+/// How many uplinks of one device are remembered within the window; the oldest is forgotten first.
+pub const DEDUP_KEYS_PER_DEVICE_MAX: usize = 128;
+/// How many measurements one uplink may hold; an uplink with more is set aside whole.
+pub const MEASUREMENTS_PER_UPLINK_MAX: usize = 256;
+/// How many rows of quarantine the fields of one uplink may make; the last one tells of the rest.
+pub const REFUSED_ROWS_PER_UPLINK_MAX: usize = 16;
+/// How many series one device may have.
+pub const SERIES_PER_DEVICE_MAX: usize = 1024;
+/// How many measurements a series remembers within its lateness horizon; when there are more, the
+/// horizon is in effect shorter for this series.
+pub const HISTORY_PER_SERIES_MAX: usize = 512;
+/// How far an event time may be ahead of log time. Unit: microseconds.
+pub const EVENT_AHEAD_MAX_US: i64 = 60 * MINUTE_US;
+/// 2000-01-01: what claims to be older comes from a clock that was never set.
+/// Unit: microseconds since the Unix epoch.
+pub const EVENT_EARLIEST_US: i64 = 946_684_800 * crate::model::SECOND_US;

@@ -1,0 +1,115 @@
+//! Makes measurements of uplinks, and refuses those that cannot be stored. Invariant: what leaves
+//! here as accepted has a finite value (no −0) and a credible event time.
+
+use super::{Elements, each};
+use crate::decode::{Decode, DecodeCall, Decoded, Rejected};
+use crate::element::{Accepted, Arrived, Cause, Context, Known, Measured, Outcome};
+use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
+use crate::model::{EventTime, LogTime, Policy, Reason, Value};
+use std::sync::Arc;
+
+/// Calls the decoder for every uplink whose device is known.
+///
+/// State: none. Cost: the decoder's.
+pub(crate) fn decode<'scope>(elements: Elements<'scope, Known>, mut decoder: Box<dyn Decode>) -> Elements<'scope, Outcome> {
+    let mut decoded = Decoded::default();
+    each(elements, "Decode", move |element| {
+        element.map_uplink(|cause, known| {
+            decoded.clear();
+            outcome(cause, known, &mut *decoder, &mut decoded)
+        })
+    })
+}
+
+fn outcome(cause: &Cause, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
+    let Arrived { uplink, condemned } = known.arrived;
+    let Some(context) = known.context else {
+        let detail = format!(
+            "no device {} of tenant {} is in effect with its template and tenant: register the device, then retry",
+            uplink.device, uplink.tenant
+        );
+        return Outcome::SetAside { uplink, reason: Reason::UnknownDevice, detail };
+    };
+    if condemned {
+        let detail = "the watchdog ended its decoding: mend the decoder, then retry".into();
+        return Outcome::SetAside { uplink, reason: Reason::DecoderKilled, detail };
+    }
+    let call = DecodeCall {
+        partition: cause.partition,
+        offset: cause.offset,
+        uplink: &uplink,
+        device: &context.device,
+        template: &context.template,
+    };
+    if let Err(failure) = decoder.decode(&call, decoded) {
+        return Outcome::SetAside { uplink, reason: failure.reason, detail: failure.detail };
+    }
+    let given = decoded.measurements.len();
+    if given > MEASUREMENTS_PER_UPLINK_MAX {
+        let detail = format!(
+            "the decoder gave {given} measurements, more than {MEASUREMENTS_PER_UPLINK_MAX}: let the device send smaller parts"
+        );
+        return Outcome::SetAside { uplink, reason: Reason::TooManyFields, detail };
+    }
+    Outcome::Measured(Box::new(measured(cause, uplink, context, decoded)))
+}
+
+fn measured(cause: &Cause, uplink: Box<crate::model::Uplink>, context: Arc<Context>, decoded: &mut Decoded) -> Measured {
+    let mut accepted = Vec::with_capacity(decoded.measurements.len());
+    let mut refused = std::mem::take(&mut decoded.rejected);
+    for measurement in decoded.measurements.drain(..) {
+        let at = measurement.at.unwrap_or(uplink.received_at);
+        let storable = credible(at, cause.log_time, &context.tenant.policy).and_then(|()| storable(measurement.value));
+        match storable {
+            Ok(value) => accepted.push(Accepted { field: measurement.field, at, value }),
+            Err((reason, detail)) => refused.push(Rejected { field: measurement.field, reason, detail: detail.into() }),
+        }
+    }
+    Measured { uplink, context, accepted, refused }
+}
+
+type Refusal = (Reason, &'static str);
+
+/// Whether an event time can be believed, against when the log took the uplink in.
+fn credible(at: EventTime, log_time: LogTime, policy: &Policy) -> Result<(), Refusal> {
+    if at.0 > log_time.0.saturating_add(EVENT_AHEAD_MAX_US) {
+        return Err((Reason::BadTime, "the event time is more than an hour ahead: set the device's clock"));
+    }
+    if at.0 < EVENT_EARLIEST_US {
+        return Err((Reason::BadTime, "the event time is before the year 2000: set the device's clock"));
+    }
+    if policy.raw_retention_us.is_some_and(|retention| at.0 < log_time.0.saturating_sub(retention)) {
+        return Err((Reason::BadTime, "the event time is before the retention: lengthen the retention, then retry"));
+    }
+    Ok(())
+}
+
+/// Gives the value as it is stored.
+fn storable(value: Value) -> Result<Value, Refusal> {
+    match value {
+        Value::Number(number) if number.is_finite() => Ok(Value::Number(positive_zero(number))),
+        Value::Number(_) => Err((Reason::BadValue, "the value is not a finite number: mend the decoder")),
+        Value::Boolean(_) => Ok(value),
+        Value::Text(ref text) if text.contains('\0') => {
+            Err((Reason::BadValue, "the text holds U+0000, which PostgreSQL does not store: mend the decoder"))
+        }
+        Value::Text(_) => Ok(value),
+        Value::Location { latitude, longitude, altitude }
+            if (-90.0..=90.0).contains(&latitude)
+                && (-180.0..=180.0).contains(&longitude)
+                && altitude.is_none_or(f64::is_finite) =>
+        {
+            Ok(Value::Location {
+                latitude: positive_zero(latitude),
+                longitude: positive_zero(longitude),
+                altitude: altitude.map(positive_zero),
+            })
+        }
+        Value::Location { .. } => Err((Reason::BadValue, "the location is not on Earth: mend the decoder")),
+    }
+}
+
+/// Turns −0 into 0 and leaves all else as it is.
+fn positive_zero(number: f64) -> f64 {
+    number + 0.0
+}

@@ -1,0 +1,151 @@
+//! Lets the first copy of each uplink pass. Invariant: what is a copy depends on the partition's
+//! records alone, and what lies further back than the window is forgotten.
+//!
+//! A copy is told by its content, never by `fcnt <= last`: counters are reset, devices rejoin.
+
+use super::{Elements, Shared, each};
+use crate::element::{Arrived, Body};
+use crate::limits::{DEDUP_KEYS_PER_DEVICE_MAX, DEDUP_WINDOW_US};
+use crate::model::{LogTime, Uplink};
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Turns uplinks that came in before into [`Body::Duplicate`].
+///
+/// State: [`Seen`], per partition. Cost: one hash of the frame and one map lookup an uplink.
+pub(crate) fn dedup<'scope>(elements: Elements<'scope, Arrived>, seen: Shared<Seen>) -> Elements<'scope, Arrived> {
+    each(elements, "Dedup", move |mut element| {
+        let mut seen = seen.borrow_mut();
+        let seen = seen.get_mut(&element.cause.partition).expect("records of partitions that are not owned never enter");
+        seen.pass(element.cause.log_time);
+        if let Body::Uplink(arrived) = &element.body
+            && !seen.first(&arrived.uplink, element.cause.log_time)
+        {
+            element.body = Body::Duplicate;
+        }
+        element
+    })
+}
+
+/// A 128-bit hash: of a device's tenant and name, or of what tells an uplink from another.
+type Digest = u128;
+
+/// The uplinks of a partition that were seen within the window.
+///
+/// State: at most [`DEDUP_KEYS_PER_DEVICE_MAX`] keys of 32 bytes for each device that was heard
+/// within two windows.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    devices: HashMap<Digest, VecDeque<(LogTime, Digest)>, std::hash::BuildHasherDefault<DigestHasher>>,
+    next_sweep: LogTime,
+    scratch: Vec<u8>,
+}
+
+/// [`Seen`] in the order of its keys.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SeenState {
+    devices: BTreeMap<Digest, VecDeque<(LogTime, Digest)>>,
+    next_sweep: LogTime,
+}
+
+impl Seen {
+    /// Lets log time pass: once a window, devices that were not heard for a window are dropped.
+    fn pass(&mut self, now: LogTime) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = LogTime((now.0.div_euclid(DEDUP_WINDOW_US) + 1) * DEDUP_WINDOW_US);
+        self.devices.retain(|_, keys| keys.back().is_some_and(|&(at, _)| is_live(at, now)));
+    }
+
+    /// Remembers an uplink and tells whether it is the first of its kind.
+    fn first(&mut self, uplink: &Uplink, now: LogTime) -> bool {
+        let (device, key) = digests(uplink, &mut self.scratch);
+        let keys = self.devices.entry(device).or_default();
+        while keys.front().is_some_and(|&(at, _)| !is_live(at, now)) {
+            keys.pop_front();
+        }
+        if keys.iter().any(|&(_, seen)| seen == key) {
+            return false;
+        }
+        if keys.len() == DEDUP_KEYS_PER_DEVICE_MAX {
+            keys.pop_front();
+        }
+        keys.push_back((now, key));
+        true
+    }
+
+    /// Counts the devices that are remembered.
+    pub(crate) fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Gives the state to be saved.
+    pub(crate) fn save(&self) -> SeenState {
+        let devices = self.devices.iter().map(|(device, keys)| (*device, keys.clone())).collect();
+        SeenState { devices, next_sweep: self.next_sweep }
+    }
+
+    /// Takes up a saved state.
+    pub(crate) fn restore(state: SeenState) -> Self {
+        Self { devices: state.devices.into_iter().collect(), next_sweep: state.next_sweep, scratch: Vec::new() }
+    }
+}
+
+/// Whether an uplink seen at `at` still makes copies of later ones.
+fn is_live(at: LogTime, now: LogTime) -> bool {
+    now.0.saturating_sub(at.0) < DEDUP_WINDOW_US
+}
+
+/// Hashes the device, and what tells one uplink of it from another. Texts and frames are preceded
+/// by their length, and each kind of key by a number of its own, so that no two run into one.
+///
+/// `scratch` is overwritten; it is passed in to keep its memory.
+fn digests(uplink: &Uplink, scratch: &mut Vec<u8>) -> (Digest, Digest) {
+    let sized = |scratch: &mut Vec<u8>, bytes: &[u8]| {
+        scratch.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        scratch.extend_from_slice(bytes);
+    };
+    scratch.clear();
+    scratch.extend_from_slice(&uplink.tenant.0.to_le_bytes());
+    sized(scratch, uplink.device.as_str().as_bytes());
+    let device = xxh3_128(scratch);
+    match (uplink.fcnt, &uplink.message_id) {
+        (Some(fcnt), _) => {
+            scratch.push(0);
+            scratch.extend_from_slice(&fcnt.to_le_bytes());
+            sized(scratch, &uplink.frame);
+        }
+        (None, Some(message_id)) => {
+            scratch.push(1);
+            sized(scratch, message_id.as_bytes());
+        }
+        (None, None) => {
+            scratch.extend_from_slice(&[2, u8::from(uplink.decoded.is_some())]);
+            scratch.extend_from_slice(&uplink.received_at.0.to_le_bytes());
+            sized(scratch, &uplink.frame);
+            sized(scratch, uplink.decoded.as_deref().unwrap_or_default().as_bytes());
+        }
+    }
+    (device, xxh3_128(scratch))
+}
+
+/// Takes the low half of a [`Digest`], which is a hash already.
+#[derive(Debug, Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl std::hash::Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("only digests are hashed");
+    }
+
+    fn write_u128(&mut self, digest: u128) {
+        self.0 = digest as u64;
+    }
+}

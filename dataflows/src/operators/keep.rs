@@ -1,0 +1,122 @@
+//! Keeps what changed and rolls up the rest: change and rollup, fused on one per-series state.
+//! Invariant: every record is counted once, and what is due is emitted before the record's own effect.
+
+use super::{Builder, Elements, Shared};
+use crate::decode::Rejected;
+use crate::element::{Body, Cause, Element, Epoch, Measured, Outcome};
+use crate::limits::REFUSED_ROWS_PER_UPLINK_MAX;
+use crate::model::{CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Uplink};
+use crate::series::fleet::Fleet;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+
+/// Makes rows of the elements.
+///
+/// State: [`Kept`], per partition. Cost: one map lookup an uplink, then a few nanoseconds and the
+/// row for each measurement.
+pub(crate) fn keep<'scope>(elements: Elements<'scope, Outcome>, kept: Shared<Kept>) -> StreamVec<'scope, Epoch, Outputs> {
+    elements.unary::<Builder<Outputs>, _, _, _>(Pipeline, "Keep", move |initial, _info| {
+        drop(initial);
+        move |input, output| {
+            input.for_each(|capability, elements| {
+                let mut kept = kept.borrow_mut();
+                let mut rows = Outputs::default();
+                for element in elements.drain(..) {
+                    let partition = element.cause.partition;
+                    let kept = kept.get_mut(&partition).expect("records of partitions that are not owned never enter");
+                    kept.take(element, &mut rows);
+                }
+                if !rows.is_empty() {
+                    output.session(&capability).give(rows);
+                }
+            });
+        }
+    })
+}
+
+/// What is kept of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) log_time: LogTime,
+    pub(crate) counts: Counts,
+    pub(crate) fleet: Fleet,
+}
+
+impl Kept {
+    fn take(&mut self, element: Element<Outcome>, rows: &mut Outputs) {
+        let Element { cause, body } = element;
+        self.log_time = cause.log_time;
+        self.fleet.close_due(&cause, rows);
+        match body {
+            Body::Uplink(Outcome::Measured(measured)) => self.measured(&cause, *measured, rows),
+            Body::Uplink(Outcome::SetAside { uplink, reason, detail }) => {
+                self.counts.uplinks += 1;
+                self.counts.uplinks_quarantined += 1;
+                let (tenant, device) = (uplink.tenant, uplink.device.clone());
+                let record = encoded(uplink);
+                let log_time = cause.log_time;
+                rows.quarantined.push(cause.place(Quarantined { log_time, tenant, device, field: None, reason, detail, record }));
+            }
+            Body::Duplicate => {
+                self.counts.uplinks += 1;
+                self.counts.duplicate += 1;
+            }
+            Body::Closed(device) => self.fleet.forget(device, &cause, rows),
+            Body::Provisioned { device, closed } => {
+                if let Some(closed) = closed {
+                    self.fleet.forget(closed, &cause, rows);
+                }
+                rows.devices.push(cause.place(CatalogueDevice((*device).clone())));
+            }
+            Body::Nothing => {}
+        }
+    }
+
+    fn measured(&mut self, cause: &Cause, measured: Measured, rows: &mut Outputs) {
+        let Measured { uplink, context, accepted, mut refused } = measured;
+        let Self { counts, fleet, .. } = self;
+        counts.uplinks += 1;
+        counts.uplinks_decoded += 1;
+        counts.measurements += (accepted.len() + refused.len()) as u64;
+        fleet.measure(cause, &context, &accepted, &mut refused, counts, rows);
+        counts.measurements_quarantined += refused.len() as u64;
+        if !refused.is_empty() {
+            set_fields_aside(cause, uplink, refused, rows);
+        }
+    }
+}
+
+/// Makes a row of quarantine for each refused field, up to a limit; the last one tells how many
+/// there were beyond it.
+fn set_fields_aside(cause: &Cause, uplink: Box<Uplink>, mut refused: Vec<Rejected>, rows: &mut Outputs) {
+    let beyond = refused.len().saturating_sub(REFUSED_ROWS_PER_UPLINK_MAX);
+    refused.truncate(REFUSED_ROWS_PER_UPLINK_MAX);
+    if let Some(last) = refused.last_mut().filter(|_| beyond > 0) {
+        last.detail.push_str(&format!(" ({beyond} more fields of this uplink were refused)"));
+    }
+    let (tenant, device) = (uplink.tenant, uplink.device.clone());
+    let record = encoded(uplink);
+    for Rejected { field, reason, detail } in refused {
+        rows.quarantined.push(cause.place(Quarantined {
+            log_time: cause.log_time,
+            tenant,
+            device: device.clone(),
+            field: Some(field),
+            reason,
+            detail,
+            record: record.clone(),
+        }));
+    }
+}
+
+fn encoded(uplink: Box<Uplink>) -> Vec<u8> {
+    postcard::to_stdvec(&Record::Uplink(uplink)).expect("a record is plain data, which postcard always encodes")
+}
+
+impl Cause {
+    /// Ascribes a row to this record.
+    pub(crate) fn place<T>(&self, row: T) -> Placed<T> {
+        Placed { partition: self.partition, offset: self.offset, row }
+    }
+}

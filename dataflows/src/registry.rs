@@ -1,0 +1,92 @@
+//! Owns what is in effect for each partition. Invariant: a change takes effect exactly at its
+//! offset, and setting again what is set already changes nothing.
+
+use crate::model::{Device, DeviceId, DeviceNo, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The tenants, templates and devices in effect for one partition.
+///
+/// State: one entry for each; what is removed is gone.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct InEffect {
+    tenants: BTreeMap<TenantNo, Arc<Tenant>>,
+    templates: BTreeMap<TemplateNo, Arc<Template>>,
+    devices: BTreeMap<(TenantNo, DeviceId), Arc<Device>>,
+}
+
+/// One row of one of the three relations.
+#[derive(Clone, Debug)]
+pub(crate) enum Fact {
+    Tenant(Arc<Tenant>),
+    Template(Arc<Template>),
+    Device(Arc<Device>),
+}
+
+/// What a change takes away from the relations and adds to them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Difference {
+    pub(crate) old: Option<Fact>,
+    pub(crate) new: Option<Fact>,
+}
+
+impl Difference {
+    /// Gives the device that is to be closed: taken away, or replaced by one with another number.
+    pub(crate) fn closed(&self) -> Option<DeviceNo> {
+        let Some(Fact::Device(old)) = &self.old else { return None };
+        match &self.new {
+            Some(Fact::Device(new)) if new.no == old.no => None,
+            _ => Some(old.no),
+        }
+    }
+
+    /// Gives the device that a first uplink made and that is new with this change.
+    pub(crate) fn provisioned(&self) -> Option<&Arc<Device>> {
+        match &self.new {
+            Some(Fact::Device(new)) if new.provisioned => Some(new),
+            _ => None,
+        }
+    }
+}
+
+impl InEffect {
+    /// Puts a change into effect and gives the difference that it makes: nothing and nothing if
+    /// its content is in effect already.
+    pub(crate) fn apply(&mut self, change: RegistryChange) -> Difference {
+        match change {
+            RegistryChange::Tenant(tenant) => set(&mut self.tenants, tenant.no, tenant, Fact::Tenant),
+            RegistryChange::Template(template) => set(&mut self.templates, template.no, template, Fact::Template),
+            RegistryChange::Device(device) => set(&mut self.devices, (device.tenant, device.id.clone()), device, Fact::Device),
+            RegistryChange::TenantRemoved(no) => removed(self.tenants.remove(&no).map(Fact::Tenant)),
+            RegistryChange::TemplateRemoved(no) => removed(self.templates.remove(&no).map(Fact::Template)),
+            RegistryChange::DeviceRemoved { tenant, id } => removed(self.devices.remove(&(tenant, id)).map(Fact::Device)),
+        }
+    }
+
+    /// Gives everything in effect.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = Fact> {
+        let tenants = self.tenants.values().cloned().map(Fact::Tenant);
+        let templates = self.templates.values().cloned().map(Fact::Template);
+        let devices = self.devices.values().cloned().map(Fact::Device);
+        tenants.chain(templates).chain(devices)
+    }
+
+    /// Gives the number of a device.
+    pub(crate) fn device_no(&self, tenant: TenantNo, id: &DeviceId) -> Option<DeviceNo> {
+        self.devices.get(&(tenant, id.clone())).map(|device| device.no)
+    }
+}
+
+fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: V, fact: fn(Arc<V>) -> Fact) -> Difference {
+    if map.get(&key).is_some_and(|old| **old == value) {
+        return Difference::default();
+    }
+    let value = Arc::new(value);
+    let old = map.insert(key, value.clone());
+    Difference { old: old.map(fact), new: Some(fact(value)) }
+}
+
+fn removed(old: Option<Fact>) -> Difference {
+    Difference { old, new: None }
+}

@@ -1,0 +1,100 @@
+//! Owns the open partials of one series. Invariant: at most one is open for each bucket and
+//! retention class, and it holds what came in since it was opened.
+
+use super::calendar::ZoneNo;
+use crate::model::{BucketLevel, ClassNo, EventTime, HOUR_US, LogTime, Partial, Point, SeriesId};
+use serde::{Deserialize, Serialize};
+
+/// A partial that is not emitted yet.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Open {
+    pub(crate) start: EventTime,
+    pub(crate) end: EventTime,
+    /// It is emitted by the first record at or after this log time.
+    pub(crate) due: LogTime,
+    pub(crate) summary: Summary,
+    pub(crate) level: BucketLevel,
+    pub(crate) class: ClassNo,
+    /// The zone by which an hour was opened: it says to which day the hour belongs.
+    pub(crate) zone: ZoneNo,
+}
+
+/// What a partial says of its measurements.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+    first: Point,
+    last: Point,
+}
+
+impl Summary {
+    /// Sums up one measurement.
+    pub(crate) fn of(point: Point) -> Self {
+        Self { count: 1, sum: point.value, min: point.value, max: point.value, first: point, last: point }
+    }
+
+    /// Adds what came later in the log.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        if (other.first.at, other.first.offset) < (self.first.at, self.first.offset) {
+            self.first = other.first;
+        }
+        if (other.last.at, other.last.offset) >= (self.last.at, self.last.offset) {
+            self.last = other.last;
+        }
+    }
+}
+
+impl Open {
+    /// Gives the row.
+    pub(crate) fn partial(&self, series: SeriesId) -> Partial {
+        let Summary { count, sum, min, max, first, last } = self.summary;
+        let Self { class, level, start, end, .. } = *self;
+        Partial { class, level, series, start, end, count, sum, min, max, first, last }
+    }
+}
+
+/// Gives when a bucket that ends at `end` falls due: when log time has passed its end and the
+/// horizon, or, for one that comes later than that, at the end of the log hour.
+pub(crate) fn due(end: EventTime, horizon_us: i64, now: LogTime) -> LogTime {
+    let in_time = end.0.saturating_add(horizon_us);
+    if now.0 < in_time { LogTime(in_time) } else { LogTime((now.0.div_euclid(HOUR_US) + 1) * HOUR_US) }
+}
+
+/// The open partials of one series; the one that was used last comes first.
+///
+/// State: 112 bytes for each, usually the present hour and day.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Buckets(Vec<Open>);
+
+impl Buckets {
+    /// Finds the open partial of a bucket.
+    pub(crate) fn find(&mut self, level: BucketLevel, start: EventTime, class: ClassNo) -> Option<&mut Open> {
+        let is_it = |open: &Open| open.start == start && open.level == level && open.class == class;
+        let place = self.0.iter().position(is_it)?;
+        self.0.swap(0, place);
+        self.0.first_mut()
+    }
+
+    /// Opens a partial for a bucket that has none.
+    pub(crate) fn open(&mut self, open: Open) {
+        self.0.reserve_exact(1);
+        self.0.push(open);
+    }
+
+    /// Gives all open partials.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Open> {
+        self.0.iter()
+    }
+
+    /// Takes out what is due.
+    pub(crate) fn take_due(&mut self, level: BucketLevel, now: LogTime) -> impl Iterator<Item = Open> {
+        self.0.extract_if(.., move |open| open.level == level && open.due <= now)
+    }
+}
