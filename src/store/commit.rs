@@ -226,7 +226,7 @@ impl Committer {
             session.rollback().await.map_err(failed)?;
             // Before rows are judged one by one too: those that only lack a partition are good.
             if !partitions_made && self.store.level.layout() == Layout::Partitions {
-                self.make_partitions(session, &batches).await.map_err(failed)?;
+                self.make_partitions(session, commit, &batches).await.map_err(failed)?;
             }
             partitions_made = true;
         }
@@ -237,12 +237,13 @@ impl Committer {
         if let Ok(batches) = rows::batches(&commit.outputs, &self.classes) {
             return Ok(batches);
         }
-        tables::ensure(&session.client, self.store.level.layout(), tables::Views::WhenTablesAreNew).await?;
         self.read_classes(session).await?;
         rows::batches(&commit.outputs, &self.classes).map_err(|class| StopReason::ClassMissing(class).into())
     }
 
+    /// Reads the classes, each of which then has its tables.
     async fn read_classes(&mut self, session: &Session) -> Result<(), StoreError> {
+        tables::ensure(&session.client, self.store.level.layout(), tables::Views::WhenTablesAreNew).await?;
         let doing = "the retention classes could not be read";
         self.classes = tables::classes(&session.client).await.map_err(|source| StoreError::Query { doing, source })?;
         Ok(())
@@ -250,10 +251,19 @@ impl Committer {
 
     /// Makes the partitions that rows of the commit need, each in a transaction of its own.
     /// Hypertables make their chunks themselves.
-    async fn make_partitions(&self, session: &mut Session, batches: &Batches<'_>) -> Result<(), tokio_postgres::Error> {
+    async fn make_partitions(
+        &self,
+        session: &mut Session,
+        commit: &Commit,
+        batches: &Batches<'_>,
+    ) -> Result<(), tokio_postgres::Error> {
         for (table, class) in tables::all(&self.classes) {
             let of_table = batches.tables.iter().chain([&batches.quarantine]).filter(|batch| batch.table == table);
-            let instants: Vec<i64> = of_table.flat_map(|batch| batch.rows.iter().filter_map(rows::Row::at_us)).collect();
+            let mut instants: Vec<i64> = of_table.flat_map(|batch| batch.rows.iter().filter_map(rows::Row::at_us)).collect();
+            if table == batches.quarantine.table {
+                // Rows that may yet be refused come with the log time of their advance.
+                instants.extend(commit.advances.iter().map(|advance| advance.log_time.0));
+            }
             let existing = ranges::existing(&session.client, Layout::Partitions, &table).await?;
             for range in ranges::missing(&existing, instants, table.table.interval_us(class)) {
                 ranges::make(&mut session.client, Layout::Partitions, &table, range).await?;

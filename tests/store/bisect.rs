@@ -53,7 +53,7 @@ async fn a_time_that_no_timestamp_holds_is_set_aside(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
     let mut outputs = numbers(0, &[1.0, 2.0]);
-    outputs.numbers.push(placed(0, stored(0, i64::MAX - 1, 3.0)));
+    outputs.numbers.push(placed(0, stored(0, i64::MIN + 1, 3.0)));
     let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (2, 1));
     assert!(committed.refused[0].detail.contains("22008"), "{committed:?}");
@@ -95,7 +95,10 @@ async fn a_series_that_means_something_else_stops_the_commit(kind: Kind) {
     let mut other = of("flow");
     other.series[0].offset.0 = 2;
     let error = committer.commit(&commit(after(taken, 2), 3, other)).await.unwrap_err();
-    assert!(error.to_string().contains("is pressure (number, bar) of device pump-7 of tenant 1 in the table, and flow"), "{error}");
+    assert!(
+        error.to_string().contains("is pressure (number, bar) of device pump-7 of tenant 1 in the table, and flow"),
+        "{error}"
+    );
 }
 
 async fn a_lack_of_permission_stops_the_commit(kind: Kind) {
