@@ -1,0 +1,4 @@
+//! What tests against real servers share.
+
+pub(crate) mod database;
+pub(crate) mod proxy;
