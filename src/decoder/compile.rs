@@ -56,12 +56,12 @@ pub(super) struct Compiler {
     foreign: Engine,
     memory_bytes: u64,
     fuel: u64,
-    artifacts: PathBuf,
+    artifacts: Option<PathBuf>,
 }
 
 impl Compiler {
-    /// Keeps artifacts in the folder `artifacts`, which exists.
-    pub(super) fn new(artifacts: PathBuf, limits: &DecoderLimits) -> Self {
+    /// Keeps artifacts in the folder `artifacts`, which exists; nowhere without one.
+    pub(super) fn new(artifacts: Option<PathBuf>, limits: &DecoderLimits) -> Self {
         Self {
             own: engine(Trust::Own),
             foreign: engine(Trust::Foreign),
@@ -77,12 +77,14 @@ impl Compiler {
             Trust::Own => (&self.own, Alignment::Kept, None),
             Trust::Foreign => (&self.foreign, Alignment::Hint, Some(self.fuel)),
         };
-        let path = self.artifacts.join(self.key(engine, wasm, trust));
-        if let Some(module) = load(engine, &path) {
+        let path = self.artifacts.as_ref().map(|folder| folder.join(self.key(engine, wasm, trust)));
+        if let Some(module) = path.as_ref().and_then(|path| load(engine, path)) {
             return Ok(Prepared { module, engine: engine.clone(), fuel });
         }
         let module = Module::new(engine, cards::instrument(wasm, self.memory_bytes, alignment)?)?;
-        if let Err(error) = save(&module, &path) {
+        if let Some(path) = path
+            && let Err(error) = save(&module, &path)
+        {
             tracing::warn!(%error, path = %path.display(), "a compiled decoder could not be kept; it is compiled again at the next start");
         }
         Ok(Prepared { module, engine: engine.clone(), fuel })

@@ -26,6 +26,8 @@ mod worker;
 pub mod templates;
 
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,42 @@ pub enum DecoderKind {
     JavaScript,
     /// A wasm module with weir's decoder ABI (see `decoders/README.md`).
     Wasm,
+}
+
+impl DecoderKind {
+    /// Tells the kind of a body: wasm begins with its magic number.
+    pub fn of(body: &[u8]) -> Self {
+        if body.starts_with(b"\0asm") { Self::Wasm } else { Self::JavaScript }
+    }
+
+    /// The word in the `decoder` table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JavaScript => "javascript",
+            Self::Wasm => "wasm",
+        }
+    }
+}
+
+/// Loads a decoder once, to see that it can be run, with the default limits.
+///
+/// Cost: seconds, for nothing that is compiled is kept; [`Decoders::put`] checks too.
+///
+/// Errors: those of [`Decoders::put`].
+pub fn check(kind: DecoderKind, body: &[u8]) -> Result<(), DecoderError> {
+    let limits = DecoderLimits::default();
+    let watchdog = Watchdog::start(limits.wall).map_err(DecoderError::Watchdog)?;
+    let compiler = Compiler::new(None, &limits);
+    let (own, trust) = match kind {
+        DecoderKind::JavaScript => (JS_ENGINE, Trust::Own),
+        DecoderKind::Wasm => (body, Trust::Foreign),
+    };
+    let prepared = compiler.prepare(own, trust).map_err(|error| DecoderError::Invalid(error.to_string()))?;
+    let loaded = match kind {
+        DecoderKind::JavaScript => Program::script(&prepared, body, &limits, watchdog.post()),
+        DecoderKind::Wasm => Program::module(&prepared, &limits, watchdog.post()),
+    };
+    loaded.map(drop).map_err(|failure| DecoderError::Invalid(failure.detail))
 }
 
 /// Takes the watchdog's verdicts: they belong into the log.
@@ -124,7 +162,7 @@ impl Decoders {
         let artifacts = dir.join("artifacts");
         std::fs::create_dir_all(&artifacts).map_err(|error| DecoderError::Disk { path: artifacts.clone(), error })?;
         let watchdog = Watchdog::start(limits.wall).map_err(DecoderError::Watchdog)?;
-        let compiler = Compiler::new(artifacts, &limits);
+        let compiler = Compiler::new(Some(artifacts), &limits);
         let js_engine = compiler.prepare(JS_ENGINE, Trust::Own).map_err(DecoderError::Engine)?;
         Ok(Self(Arc::new(Shared {
             shelf: Shelf::new(dir.into()),
