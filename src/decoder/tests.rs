@@ -21,6 +21,6 @@ fn scripts_of_every_convention_run() {
     check("function decodeUplink() { throw null }", "decoder_error: null");
     check("function decodeUplink() { }", "decoder_error: TypeError: decodeUplink returned undefined: return {data: {...}}");
     check("function decode() { }", "decoder_invalid: the script has no function decodeUplink, Decode or Decoder: add decodeUplink(input)");
-    check("function decodeUplink( {", "decoder_invalid: SyntaxError: Unexpected end of script");
+    check("function decodeUplink( {", "decoder_invalid: SyntaxError: invalid property name (decoder.js:1:25)");
     check("async function decodeUplink() { return {data: 1} }", "decoder_error: the decoder returned a promise: make it a plain function, not an async one");
 }
