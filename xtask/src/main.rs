@@ -42,8 +42,9 @@ fn main() -> ExitCode {
     };
     let outcome = run(cli.command, &interrupts);
     match (interrupts.raised(), outcome) {
-        (Some(signal), _) => ExitCode::from(signal.exit_code()),
-        (None, Ok(code)) => code,
+        // A program that ends by itself on Ctrl-C, as the demo does, has the last word.
+        (_, Ok(code)) => code,
+        (Some(signal), Err(_)) => ExitCode::from(signal.exit_code()),
         (None, Err(error)) => failed(&error),
     }
 }

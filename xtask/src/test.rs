@@ -46,38 +46,26 @@ const BUILD: Check = Check { name: "build", arguments: &["test", "--workspace", 
 
 const DOCTESTS: Check = Check { name: "doctests", arguments: &["test", "--workspace", "--doc"], environment: &[] };
 
+/// What the checks before the suite came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Checked {
+    failed: Vec<&'static str>,
+    is_built: bool,
+}
+
 /// Runs the checks and the suite. The exit code is the runner's, or a failure if only a check failed.
 ///
 /// # Errors
 ///
-/// Cargo cannot be started, or a signal was received.
+/// Cargo cannot be started, or a signal was received before the suite.
 pub(crate) fn run(options: &Options, workspace: &Workspace, interrupts: &Interrupts) -> Result<ExitCode> {
-    let mut failed = Vec::new();
-    let mut check = |check: &Check| -> Result<bool> {
-        let mut cargo = workspace.cargo();
-        cargo.args(check.arguments).envs(check.environment.iter().copied());
-        let is_good = timed(check.name, || interrupts.status(&mut cargo))?.success();
-        if !is_good {
-            failed.push(check.name);
-        }
-        Ok(is_good)
-    };
-    if !options.fast {
-        for lint in &CHECKS {
-            check(lint)?;
-        }
-    }
-    let is_built = check(&BUILD)?;
-    if is_built && !options.fast {
-        check(&DOCTESTS)?;
-    }
+    let Checked { failed, is_built } = check(options, workspace, interrupts)?;
     if !failed.is_empty() {
         eprintln!("xtask: failed so far: {}", failed.join(", "));
     }
     if !is_built {
         return Ok(ExitCode::FAILURE);
     }
-
     let servers = timed("servers", || start_servers(workspace, interrupts))?;
     let mut runner = runner(options, workspace);
     runner.envs(servers.iter().map(|(kind, cluster)| (kind.variable(), cluster.url())));
@@ -89,6 +77,30 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, interrupts: &Interru
         return Ok(ExitCode::FAILURE);
     }
     Ok(exit_code(status))
+}
+
+/// Everything before the suite: all of the checks whatever they say, and the doctests if the tests build.
+fn check(options: &Options, workspace: &Workspace, interrupts: &Interrupts) -> Result<Checked> {
+    let mut failed = Vec::new();
+    let mut passes = |check: &Check| -> Result<bool> {
+        let mut cargo = workspace.cargo();
+        cargo.args(check.arguments).envs(check.environment.iter().copied());
+        let is_good = timed(check.name, || interrupts.status(&mut cargo))?.success();
+        if !is_good {
+            failed.push(check.name);
+        }
+        Ok(is_good)
+    };
+    if !options.fast {
+        for lint in &CHECKS {
+            passes(lint)?;
+        }
+    }
+    let is_built = passes(&BUILD)?;
+    if is_built && !options.fast {
+        passes(&DOCTESTS)?;
+    }
+    Ok(Checked { failed, is_built })
 }
 
 /// Starts the servers that the environment does not name already. A server that cannot be had does not keep the other tests
@@ -146,7 +158,9 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
 mod tests {
     use clap::Parser;
 
-    use super::{Options, runner_arguments};
+    use super::{Checked, Options, check, runner_arguments};
+    use crate::interrupts::Interrupts;
+    use crate::workspace::Workspace;
 
     #[derive(Parser)]
     struct Cli {
@@ -154,18 +168,42 @@ mod tests {
         options: Options,
     }
 
+    fn options(line: &[&str]) -> Options {
+        Cli::parse_from([&["test"], line].concat()).options
+    }
+
     #[track_caller]
-    fn check(line: &[&str], is_fast: bool, runner: &[&str]) {
-        let options = Cli::parse_from([&["test"], line].concat()).options;
+    fn check_options(line: &[&str], is_fast: bool, runner: &[&str]) {
+        let options = options(line);
         assert_eq!((options.fast, options.runner), (is_fast, runner.iter().map(Into::into).collect()), "{line:?}");
     }
 
     #[test]
     fn what_follows_the_options_goes_to_the_runner() {
-        check(&[], false, &[]);
-        check(&["--fast"], true, &[]);
-        check(&["--fast", "store", "--no-capture"], true, &["store", "--no-capture"]);
-        check(&["-E", "test(dedup)"], false, &["-E", "test(dedup)"]);
+        check_options(&[], false, &[]);
+        check_options(&["--fast"], true, &[]);
+        check_options(&["--fast", "store", "--no-capture"], true, &["store", "--no-capture"]);
+        check_options(&["-E", "test(dedup)"], false, &["-E", "test(dedup)"]);
+    }
+
+    /// Checks with a cargo that fails when its command line contains `failing`.
+    #[track_caller]
+    fn check_outcome(line: &[&str], failing: &str, failed: &[&'static str], is_built: bool) {
+        let script = format!("case \"$*\" in *'{failing}'*) exit 101;; esac");
+        let workspace = Workspace::find().unwrap().with_cargo(&["sh", "-c", &script, "cargo"]);
+        let checked = check(&options(line), &workspace, &Interrupts::watch().unwrap());
+        assert_eq!(checked.unwrap(), Checked { failed: failed.to_vec(), is_built }, "{line:?}, {failing:?} fails");
+    }
+
+    #[test]
+    fn a_failing_check_keeps_no_other_from_running() {
+        check_outcome(&[], "nothing", &[], true);
+        check_outcome(&[], "clippy", &["clippy"], true);
+        check_outcome(&[], "--", &["fmt", "clippy", "doc", "build"], false);
+        check_outcome(&[], "--doc", &["doctests"], true);
+        check_outcome(&[], "--no-run", &["build"], false);
+        check_outcome(&["--fast"], "clippy", &[], true);
+        check_outcome(&["--fast"], "--doc", &[], true);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where things lie: the workspace, its build folder, and the private folder `.weir` of the development servers.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Programs and data of the development servers; the account that they run as can reach it.
     pub(crate) private: PathBuf,
+    /// The program and its first arguments.
+    cargo: Vec<OsString>,
 }
 
 impl Workspace {
@@ -30,13 +33,20 @@ impl Workspace {
             .context("the workspace has moved since xtask was built; run it again through `cargo xtask`")?;
         let private = private_folder(&root, rustix::process::geteuid().is_root());
         fs::create_dir_all(&private).with_context(|| format!("cannot make {}", private.display()))?;
-        Ok(Self { root, private })
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        Ok(Self { root, private, cargo: vec![cargo] })
+    }
+
+    /// The same workspace with another command in cargo's place.
+    #[cfg(test)]
+    pub(crate) fn with_cargo(self, command: &[&str]) -> Self {
+        Self { cargo: command.iter().map(OsString::from).collect(), ..self }
     }
 
     /// The cargo that runs xtask, in the root folder.
     pub(crate) fn cargo(&self) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(&self.root);
+        let mut cargo = Command::new(&self.cargo[0]);
+        cargo.args(&self.cargo[1..]).current_dir(&self.root);
         cargo
     }
 

@@ -172,7 +172,9 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::path::Path;
 
-    use super::{Kind, free_port, is_running, settings};
+    use super::{Account, Cluster, Kind, Program, clear, free_port, is_running, settings};
+    use crate::interrupts::Interrupts;
+    use crate::workspace::Workspace;
 
     #[test]
     fn a_free_port_can_be_bound() {
@@ -210,5 +212,24 @@ mod tests {
         let empty = is_running(&data);
         fs::remove_dir_all(&data).unwrap();
         assert!(!stranger && !empty);
+    }
+
+    #[test]
+    fn no_server_outlives_its_cluster() {
+        let workspace = Workspace::find().unwrap();
+        let program = Program::get(Kind::Plain, &workspace, &Interrupts::watch().unwrap()).unwrap();
+        let data = workspace.private.join(format!("data-unit-{}", std::process::id()));
+        let start = || Cluster::start(&program, Kind::Plain, &data).unwrap();
+
+        let dropped = start();
+        let was_running = is_running(&data);
+        drop(dropped);
+        assert!(was_running && !is_running(&data), "a server is stopped when its cluster is dropped");
+
+        let forgotten = start();
+        clear(&program, Account::find().unwrap(), &data).unwrap();
+        assert!(!data.exists(), "a server that was left behind is stopped and cleared away");
+        drop(forgotten);
+        fs::remove_file(data.with_extension("lock")).unwrap();
     }
 }

@@ -1,0 +1,224 @@
+//! Owns the QuickJS runtime and the loaded script.
+
+use crate::Status;
+use crate::ambient;
+use crate::encode::{Encoder, Refused};
+use crate::input::Call;
+use rquickjs::context::EvalOptions;
+use rquickjs::convert::Coerced;
+use rquickjs::{Array, Context, Ctx, Exception, FromJs, Function, Object, Persistent, Runtime, Value, qjs};
+
+/// Stack that the script may use; a quarter of what the module has, for the frames of C are larger
+/// on the host's stack than on this one. Unit: bytes.
+const STACK_BYTES: usize = 192 * 1024;
+/// Room kept for the input and the output of a call. Unit: bytes.
+const BUFFER_BYTES: usize = 320 * 1024;
+/// Longest text of an error. Unit: bytes.
+const ERROR_BYTES_MAX: usize = 1024;
+
+/// The runtime with one script.
+pub struct Engine {
+    runtime: Runtime,
+    context: Context,
+    entry: Option<Persistent<Function<'static>>>,
+    heap: usize,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Engine {
+    /// Makes a runtime whose scripts may use `heap` bytes.
+    ///
+    /// Panics: when the module's memory has no room for it.
+    pub fn new(heap: usize) -> Self {
+        ambient::set_now_ms(0.0);
+        let runtime = Runtime::new().expect("a fresh instance has room for a runtime");
+        runtime.set_max_stack_size(STACK_BYTES);
+        runtime.set_interrupt_handler(Some(Box::new(ambient::poll)));
+        let context = Context::full(&runtime).expect("a fresh instance has room for a context");
+        context.with(|ctx| {
+            evaluate(&ctx, include_str!("prelude.js"), "prelude.js").expect("the prelude runs");
+            ambient::install_random(&ctx).expect("Math can be changed");
+            evaluate(&ctx, include_str!("touch.js"), "touch.js").expect("touching runs");
+        });
+        runtime.run_gc();
+        runtime.set_memory_limit(runtime.memory_usage().malloc_size as usize + heap);
+        Self {
+            runtime,
+            context,
+            entry: None,
+            heap,
+            input: Vec::with_capacity(BUFFER_BYTES),
+            output: Vec::with_capacity(BUFFER_BYTES),
+        }
+    }
+
+    /// Gives room for `len` bytes of input.
+    pub fn input(&mut self, len: usize) -> *mut u8 {
+        self.input.clear();
+        self.input.resize(len, 0);
+        self.input.as_mut_ptr()
+    }
+
+    /// Gives what the last call has to say.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Runs the script in the input and finds its entry point.
+    pub fn load(&mut self, steps: u32) -> Status {
+        ambient::set_steps(steps);
+        let Self { context, entry, input, output, .. } = self;
+        output.clear();
+        context.with(|ctx| {
+            let found = evaluate(&ctx, input.as_slice(), "decoder.js").and_then(|_| evaluate(&ctx, include_str!("entry.js"), "entry.js"));
+            match found.map(Value::into_function) {
+                Ok(Some(function)) => {
+                    *entry = Some(Persistent::save(&ctx, function));
+                    Status::Done
+                }
+                Ok(None) => {
+                    output.extend_from_slice(b"the script has no function decodeUplink, Decode or Decoder: add decodeUplink(input)");
+                    Status::Invalid
+                }
+                Err(error) => match explain(&ctx, error, output) {
+                    Status::Error => Status::Invalid,
+                    status => status,
+                },
+            }
+        })
+    }
+
+    /// Gathers garbage and makes room for what decoding will allocate.
+    pub fn seal(&mut self) {
+        self.input = Vec::with_capacity(BUFFER_BYTES);
+        self.output = Vec::with_capacity(BUFFER_BYTES);
+        self.runtime.run_gc();
+        self.context.with(|ctx| {
+            // SAFETY: the block is freed at once by the allocator that gave it; a null one is fine
+            // to free. The allocator keeps what it took from the memory.
+            unsafe {
+                let block = qjs::js_malloc(ctx.as_raw().as_ptr(), self.heap as _);
+                qjs::js_free(ctx.as_raw().as_ptr(), std::hint::black_box(block));
+            }
+        });
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(BUFFER_BYTES)));
+    }
+
+    /// Decodes the uplink in the input.
+    pub fn decode(&mut self) -> Status {
+        let Self { context, entry, input, output, .. } = self;
+        output.clear();
+        let (Some(entry), Some(call)) = (entry.clone(), Call::read(input)) else {
+            output.extend_from_slice(b"the host called decode without a script or with a malformed input");
+            return Status::Invalid;
+        };
+        ambient::set_steps(call.steps);
+        ambient::set_now_ms(call.recv_time_ms);
+        ambient::set_seed(call.seed);
+        context.with(|ctx| match run(&ctx, entry, &call, output) {
+            Ok(status) => status,
+            Err(Refused::Thrown(error)) => explain(&ctx, error, output),
+            Err(Refused::Result(text)) => {
+                output.clear();
+                output.extend_from_slice(text.as_bytes());
+                Status::Result
+            }
+        })
+    }
+}
+
+fn evaluate<'js>(ctx: &Ctx<'js>, source: impl Into<Vec<u8>>, name: &str) -> rquickjs::Result<Value<'js>> {
+    let mut options = EvalOptions::default();
+    options.strict = false;
+    options.filename = Some(name.into());
+    ctx.eval_with_options(source, options)
+}
+
+/// Calls the entry point and encodes what it gives.
+fn run<'js>(
+    ctx: &Ctx<'js>,
+    entry: Persistent<Function<'static>>,
+    call: &Call<'_>,
+    output: &mut Vec<u8>,
+) -> Result<Status, Refused> {
+    let bytes = Array::new(ctx.clone())?;
+    for (index, byte) in call.frame.iter().enumerate() {
+        bytes.set(index, i32::from(*byte))?;
+    }
+    let variables = Object::new(ctx.clone())?;
+    for (name, text) in &call.variables {
+        variables.set(*name, *text)?;
+    }
+    let fport = call.fport.map_or(Value::new_undefined(ctx.clone()), |fport| Value::new_int(ctx.clone(), fport.into()));
+    let result: Value<'js> = entry.restore(ctx)?.call((bytes, fport, call.recv_time_ms, variables))?;
+    let mut encoder = Encoder::new(output, call.result_max);
+    let Some(result) = result.as_object().filter(|_| !result.is_promise()) else {
+        encoder.value(&result)?;
+        return Err(Refused::Result("the decoder returned no object: return {data: {...}}".into()));
+    };
+    let errors: Value<'js> = result.get("errors")?;
+    if let Some(text) = join(&errors)? {
+        output.extend_from_slice(clip(&text).as_bytes());
+        return Ok(Status::Error);
+    }
+    let warnings: Value<'js> = result.get("warnings")?;
+    encoder.count(warnings.as_array().map_or(0, Array::len))?;
+    encoder.value(&result.get("data")?)?;
+    Ok(Status::Done)
+}
+
+/// Joins a list of errors to one text; `None` when there are none.
+fn join(errors: &Value<'_>) -> rquickjs::Result<Option<String>> {
+    if let Some(list) = errors.as_array() {
+        let texts = list.iter::<Coerced<String>>().take(16).map(|text| Ok(text?.0)).collect::<rquickjs::Result<Vec<_>>>()?;
+        Ok((!texts.is_empty()).then(|| texts.join("; ")))
+    } else if let Some(text) = errors.as_string() {
+        text.to_string().map(|text| (!text.is_empty()).then_some(text))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Says in `output` what a script's exception was about.
+fn explain(ctx: &Ctx<'_>, error: rquickjs::Error, output: &mut Vec<u8>) -> Status {
+    output.clear();
+    if !matches!(error, rquickjs::Error::Exception) && !ctx.has_exception() {
+        output.extend_from_slice(clip(&error.to_string()).as_bytes());
+        return Status::Error;
+    }
+    let thrown = ctx.catch();
+    let text = match Coerced::<String>::from_js(ctx, thrown.clone()) {
+        Ok(text) => text.0,
+        Err(_) => {
+            ctx.catch();
+            "the decoder threw something that has no text".into()
+        }
+    };
+    if ambient::out_of_steps() {
+        output.extend_from_slice(b"the decoder used up its steps: look for a loop that does not end");
+        return Status::Steps;
+    }
+    if text.ends_with("out of memory") {
+        output.extend_from_slice(b"the decoder used up its memory: look for a list or text that keeps growing");
+        return Status::Memory;
+    }
+    output.extend_from_slice(clip(&text).as_bytes());
+    if let Some(place) = Exception::from_value(thrown).ok().and_then(|exception| place(&exception)) {
+        output.extend_from_slice(place.as_bytes());
+    }
+    Status::Error
+}
+
+/// Gives the line of the script that threw, as ` (decoder.js:3:10)`.
+fn place(exception: &Exception<'_>) -> Option<String> {
+    let stack = exception.stack()?;
+    let at = stack.find("decoder.js:")?;
+    let end = stack[at..].find([')', '\n']).map_or(stack.len(), |len| at + len);
+    Some(format!(" ({})", clip(&stack[at..end])))
+}
+
+/// Cuts a text at a character near the limit.
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
+}

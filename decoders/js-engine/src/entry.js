@@ -1,0 +1,28 @@
+// Finds the one entry point of a script, the newest convention first, and gives a function that
+// calls it and returns {data, errors, warnings}. The script may hold several: only one is ever run.
+(function () {
+  "use strict";
+  var exported = typeof module === "object" && module !== null && typeof module.exports === "object" && module.exports || {};
+  var find = function (global, name) {
+    return typeof global === "function" ? global : typeof exported[name] === "function" ? exported[name] : undefined;
+  };
+  var decodeUplink_ = find(typeof decodeUplink === "undefined" ? undefined : decodeUplink, "decodeUplink");
+  if (decodeUplink_) {
+    return function (bytes, fPort, recvTime, variables) {
+      var result = decodeUplink_({ bytes: bytes, fPort: fPort, recvTime: new Date(recvTime), variables: variables });
+      if (typeof result !== "object" || result === null) {
+        throw new TypeError("decodeUplink returned " + result + ": return {data: {...}}");
+      }
+      return result;
+    };
+  }
+  var Decode_ = find(typeof Decode === "undefined" ? undefined : Decode, "Decode");
+  if (Decode_) {
+    return function (bytes, fPort, recvTime, variables) { return { data: Decode_(fPort, bytes, variables) }; };
+  }
+  var Decoder_ = find(typeof Decoder === "undefined" ? undefined : Decoder, "Decoder");
+  if (Decoder_) {
+    return function (bytes, fPort) { return { data: Decoder_(bytes, fPort) }; };
+  }
+  return undefined;
+})();

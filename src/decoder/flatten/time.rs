@@ -1,0 +1,56 @@
+//! Owns what counts as a time of its own: a date, an ISO 8601 text, or an epoch number.
+
+use super::Tree;
+use dataflows::model::EventTime;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use std::borrow::Cow;
+
+/// The fields that may hold the time of what is beside them, the first that does counts.
+const KEYS: [&str; 3] = ["timestamp", "time", "ts"];
+/// Smaller numbers are not seconds since the epoch (this is July 1979).
+const SECONDS_MIN: f64 = 3e8;
+/// Numbers from here are milliseconds (in seconds it would be the year 5138).
+const MILLISECONDS_MIN: f64 = 1e11;
+/// Larger numbers are no time that is meant (in milliseconds it would be the year 5138).
+const MILLISECONDS_MAX: f64 = 1e14;
+
+/// Gives the time that an object has of its own, with the index of the field that holds it.
+pub(super) fn own(fields: &[(Cow<'_, str>, Tree<'_>)]) -> Option<(usize, EventTime)> {
+    KEYS.iter().find_map(|name| {
+        let index = fields.iter().position(|(key, _)| key == name)?;
+        Some((index, of(&fields[index].1)?))
+    })
+}
+
+/// Reads a time; `None` for what is none.
+pub(super) fn of(tree: &Tree<'_>) -> Option<EventTime> {
+    match tree {
+        Tree::Date(ms) if ms.is_finite() => Some(from_ms(*ms)),
+        Tree::Number(number) if (SECONDS_MIN..MILLISECONDS_MIN).contains(number) => Some(from_ms(number * 1e3)),
+        Tree::Number(number) if (MILLISECONDS_MIN..MILLISECONDS_MAX).contains(number) => Some(from_ms(*number)),
+        Tree::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => of(&Tree::Number(text.parse().ok()?)),
+        Tree::Text(text) => of_text(text),
+        _ => None,
+    }
+}
+
+/// Reads an ISO 8601 text; without an offset it is in UTC.
+fn of_text(text: &str) -> Option<EventTime> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(EventTime(time.as_microsecond()));
+    }
+    let time = text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Some(EventTime(time.timestamp().as_microsecond()))
+}
+
+fn from_ms(ms: f64) -> EventTime {
+    EventTime((ms * 1e3).round() as i64)
+}
+
+/// Prints milliseconds since the epoch as JavaScript's `toISOString` does; `None` where that throws.
+pub(in crate::decoder) fn iso(ms: f64) -> Option<String> {
+    let time = Timestamp::from_millisecond(ms.is_finite().then_some(ms as i64)?).ok()?;
+    Some(format!("{time:.3}"))
+}

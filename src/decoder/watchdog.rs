@@ -1,0 +1,121 @@
+//! Owns the thread that ends decoders which no count of steps would end.
+//!
+//! Every worker has a post. A run is between [`Post::enter`] and [`Post::leave`], and the watchdog
+//! interrupts only under the post's lock and only the run that it saw there, so that `leave` says
+//! for certain whether its run was interrupted. A run that was, is over its time even when it ended
+//! by itself in that moment: its instance must not be used again, for the signal may still be under
+//! way, and it can hit no other.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use wasmer::Interrupter;
+
+/// What the watchdog sees of one worker.
+#[derive(Default)]
+struct Watched {
+    /// Counts the runs.
+    run: u64,
+    /// The run under way.
+    running: Option<Interrupter>,
+    /// Whether it was interrupted.
+    interrupted: bool,
+}
+
+/// A worker's place in front of the watchdog.
+#[derive(Clone)]
+pub(super) struct Post(Arc<Mutex<Watched>>);
+
+impl Post {
+    /// Begins a run.
+    pub(super) fn enter(&self, interrupter: Interrupter) {
+        let mut watched = lock(&self.0);
+        watched.run += 1;
+        watched.running = Some(interrupter);
+        watched.interrupted = false;
+    }
+
+    /// Ends the run; true when the watchdog interrupted it.
+    pub(super) fn leave(&self) -> bool {
+        let mut watched = lock(&self.0);
+        watched.running = None;
+        watched.interrupted
+    }
+}
+
+fn lock(watched: &Mutex<Watched>) -> std::sync::MutexGuard<'_, Watched> {
+    // Nothing between lock and unlock can panic halfway through a change.
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The posts, with the run and the moment in which the watchdog first saw it.
+type Posts = Vec<(Weak<Mutex<Watched>>, Option<(u64, Instant)>)>;
+
+/// The watchdog; its thread ends with it.
+pub(super) struct Watchdog {
+    posts: Arc<Mutex<Posts>>,
+    stop: std::sync::mpsc::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Starts a watchdog that ends runs after `wall`, and at the latest a tenth later.
+    ///
+    /// Errors: the system gives no thread.
+    pub(super) fn start(wall: Duration) -> std::io::Result<Self> {
+        let posts = Arc::new(Mutex::new(Posts::new()));
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("decoder-watchdog".into()).spawn({
+            let posts = Arc::clone(&posts);
+            move || {
+                let tick = (wall / 10).max(Duration::from_millis(1));
+                while stopped.recv_timeout(tick) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    patrol(&mut posts.lock().unwrap_or_else(PoisonError::into_inner), wall, Instant::now());
+                }
+            }
+        })?;
+        Ok(Self { posts, stop, thread: Some(thread) })
+    }
+
+    /// Gives a worker its post.
+    pub(super) fn post(&self) -> Post {
+        let watched = Arc::new(Mutex::new(Watched::default()));
+        let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
+        posts.push((Arc::downgrade(&watched), None));
+        Post(watched)
+    }
+}
+
+/// Looks at every post once. A run that does not stop is interrupted again at the next look: the
+/// signal is lost when it comes while the host itself works for the decoder.
+fn patrol(posts: &mut Posts, wall: Duration, now: Instant) {
+    posts.retain_mut(|(watched, seen)| {
+        let Some(watched) = watched.upgrade() else { return false };
+        let mut watched = lock(&watched);
+        let run = watched.run;
+        let Some(interrupter) = watched.running.clone() else {
+            *seen = None;
+            return true;
+        };
+        match *seen {
+            Some((of, since)) if of == run => {
+                if now.duration_since(since) >= wall {
+                    watched.interrupted = true;
+                    interrupter.interrupt();
+                }
+            }
+            _ => *seen = Some((run, now)),
+        }
+        true
+    });
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        // The thread may have ended already only if it panicked; then there is nobody to tell.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A result depends on the uplink and the decoder alone: not on the instance, not on what came
+//! before, not on whether the compiled code was fresh or from disk.
+
+mod decoder_support;
+
+use dataflows::model::{Decoding, EventTime, Offset, Reason, Value};
+use decoder_support::{Bench, decode, decode_uplink, uplink};
+use std::sync::Arc;
+use weir::decoder::{DecoderKind, DecoderLimits, Decoders, templates};
+
+const AMBIENT: &str = "function decodeUplink(input) { return {data: {
+    random: Math.random(), again: Math.random(), now: Date.now(), iso: new Date().toISOString(), date: Date(),
+    zone: new Date(2020, 6, 1).getTimezoneOffset(), performance: performance.now(), stack: new Error('x').stack,
+    keys: Object.keys({b: 1, a: 2, 1: 3}).join(), recv: input.recvTime.getTime(), offset: input.variables.offset }} }";
+
+#[test]
+fn time_and_randomness_come_from_the_uplink() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let decoding = bench.script(AMBIENT);
+    let first = bench.decode(decoding, &[1]).unwrap();
+    let value = |name: &str| first.measurements.iter().find(|m| &*m.field == name).unwrap().value.clone();
+    assert_eq!(value("now"), Value::Number(1_700_000_000_123.0));
+    assert_eq!(value("recv"), Value::Number(1_700_000_000_123.0));
+    assert_eq!(value("iso"), Value::Text("2023-11-14T22:13:20.123Z".into()));
+    assert_eq!(value("zone"), Value::Number(0.0));
+    assert_eq!(value("offset"), Value::Text("1.5".into()));
+    assert_ne!(value("random"), value("again"));
+
+    assert_eq!(bench.decode(decoding, &[1]).unwrap(), first, "the same uplink, later");
+    assert_eq!(decode(&mut bench.decoders.worker(), decoding, &[1], Offset(9)).unwrap(), first, "another instance");
+    let field = |decoded: dataflows::decode::Decoded, name: &str| decoded.measurements.iter().find(|m| &*m.field == name).unwrap().value.clone();
+    assert_ne!(field(bench.decode(decoding, &[2]).unwrap(), "random"), value("random"), "another uplink");
+    let mut later = uplink(&[1]);
+    later.received_at = EventTime(later.received_at.0 + 1_000);
+    let later = decode_uplink(&mut bench.worker, decoding, &later, Offset(9)).unwrap();
+    assert_eq!(field(later.clone(), "now"), Value::Number(1_700_000_000_124.0));
+    assert_ne!(field(later, "random"), value("random"));
+}
+
+#[test]
+fn compiled_code_from_disk_gives_the_same_and_damage_is_noticed() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let script = bench.script(AMBIENT);
+    let (kind, body) = templates::builtin("milesight-am307-native").unwrap().decoder.unwrap();
+    let module = Decoding::Wasm(bench.put(kind, body));
+    let frame = [3, 103, 248, 255];
+    let first = (bench.decode(script, &frame).unwrap(), bench.decode(module, &frame).unwrap());
+
+    // A folder of artifacts of its own, to damage.
+    let dir = tempfile::tempdir().unwrap();
+    let shared = bench.dir.path().join("artifacts");
+    std::fs::create_dir(dir.path().join("artifacts")).unwrap();
+    for file in std::fs::read_dir(shared).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join("artifacts").join(file.file_name())).unwrap();
+    }
+    for file in std::fs::read_dir(bench.dir.path()).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    let mut run = || {
+        let decoders = Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(decoder_support::Verdicts::default())).unwrap();
+        let mut worker = decoders.worker();
+        (decode(&mut worker, script, &frame, Offset(1)).unwrap(), decode(&mut worker, module, &frame, Offset(2)).unwrap())
+    };
+    assert_eq!(run(), first, "from disk");
+    for file in std::fs::read_dir(dir.path().join("artifacts")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(run(), first, "compiled again");
+    assert_eq!(run(), first, "and kept again");
+}
+
+#[test]
+fn decoders_are_on_disk_by_their_content() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let source = b"function decodeUplink(input) { return {data: {n: input.bytes.length}} }";
+    let hash = bench.put(DecoderKind::JavaScript, source);
+    assert_eq!(bench.put(DecoderKind::JavaScript, source), hash);
+    assert!(bench.decoders.has(hash));
+    let path = bench.dir.path().join(hash.to_string());
+    assert_eq!(std::fs::read(&path).unwrap(), source);
+
+    std::fs::write(&path, b"function decodeUplink(input) { return {data: {n: 7}} }").unwrap();
+    assert!(!bench.decoders.has(hash), "a damaged body is as good as none");
+    bench.put(DecoderKind::JavaScript, source);
+    assert_eq!(bench.decode(Decoding::JavaScript(hash), &[1, 2]).unwrap().measurements[0].value, Value::Number(2.0));
+}
+
+#[test]
+fn a_worker_keeps_no_more_instances_than_it_may() {
+    let mut bench = Bench::open(DecoderLimits { instances: 3, ..DecoderLimits::default() });
+    let decodings: Vec<Decoding> =
+        (0..5).map(|n| bench.script(&format!("function decodeUplink() {{ return {{data: {{n: {n}}}}} }}"))).collect();
+    for round in 0..3 {
+        for (n, decoding) in decodings.iter().enumerate() {
+            let decoded = bench.decode(*decoding, &[]).unwrap();
+            assert_eq!(decoded.measurements[0].value, Value::Number(n as f64), "round {round}");
+            assert!(bench.worker.loaded() <= 3);
+        }
+    }
+}
+
+#[test]
+fn the_networks_own_fields_are_flattened_the_same_way() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let decoded = bench.decode(Decoding::Upstream, br#"{"z": 1, "a": {"b": true}}"#).unwrap();
+    let fields: Vec<&str> = decoded.measurements.iter().map(|m| &*m.field).collect();
+    assert_eq!(fields, ["z", "a_b"], "in the network's order");
+    let nothing = decode_uplink(&mut bench.worker, Decoding::Upstream, &uplink(&[1]), Offset(1)).unwrap_err();
+    assert_eq!(nothing.reason, Reason::NothingDecoded);
+    assert_eq!(bench.decode(Decoding::Upstream, b"{").unwrap_err().reason, Reason::NothingDecoded);
+}
+
+#[test]
+fn warnings_are_counted_and_no_reason_to_set_aside() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let decoding = bench.script("function decodeUplink() { return {data: {x: 1}, warnings: ['low battery', 'old']} }");
+    assert_eq!(bench.decode(decoding, &[]).unwrap().measurements.len(), 1);
+    assert_eq!(bench.worker.warnings(), 2);
+}
