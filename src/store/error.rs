@@ -1,0 +1,115 @@
+//! Errors of everything but the commit, which has its own.
+
+use super::sqlstate::{Remedy, remedy, words};
+use dataflows::model::{Offset, Partition};
+use uuid::Uuid;
+
+/// Why the database could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL cannot be read.
+    #[error("the database URL cannot be read ({}): write it as postgres://user:password@host:5432/database", words(.0))]
+    Url(#[source] tokio_postgres::Error),
+    /// No host took the connection.
+    #[error("no connection to the database: {}. Look whether it runs, takes connections from here and accepts writes", words(.0))]
+    Connect(#[source] tokio_postgres::Error),
+    /// A host that was left behind by a failover.
+    #[error(
+        "the database is on timeline {found}, but was on {seen} before: a failover left this host behind. \
+         Take it out of the URL, or restart weir if the database was meant to be put back"
+    )]
+    OlderTimeline {
+        /// The timeline of this host.
+        found: u32,
+        /// The newest timeline that this process has seen.
+        seen: u32,
+    },
+    /// A statement failed.
+    #[error("{doing}: {}", words(.source))]
+    Query {
+        /// What weir was doing.
+        doing: &'static str,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the schema could not be brought up to date: {0}. Nothing after the failed step was done; mend it and run `weir migrate`")]
+    Migration(#[from] refinery::Error),
+    /// The tables are not there.
+    #[error("the database has no weir schema: run `weir migrate`")]
+    NotMigrated,
+    /// The database was made for another number of partitions.
+    #[error(
+        "the database was made for {database} partitions, not {asked}: the number is fixed, since it decides where a device's \
+         records stand. Ask for {database}"
+    )]
+    PartitionCount {
+        /// What the database has.
+        database: u16,
+        /// What was asked for.
+        asked: u16,
+    },
+    /// A number of partitions that cannot be.
+    #[error("{0} partitions cannot be: ask for 1 to {max}; 16 suit most fleets", max = super::PARTITIONS_MAX)]
+    PartitionRange(u16),
+    /// The tables are hypertables, and TimescaleDB is gone.
+    #[error("the tables are hypertables, but the extension timescaledb is not in this database: install the extension again")]
+    ExtensionGone,
+    /// The progress is that of another log.
+    #[error(
+        "partition {partition} holds what came from log {found}, and this log is {ours}. If the other log is lost for good, \
+         `weir log adopt` goes on with this one and names what was lost"
+    )]
+    ForeignLog {
+        /// The partition.
+        partition: Partition,
+        /// The log that the database knows.
+        found: Uuid,
+        /// The log of this daemon.
+        ours: Uuid,
+    },
+    /// The log ends before the progress.
+    #[error(
+        "partition {partition} is committed up to offset {progress}, but the log ends at {log_end}: the log lost its end or is \
+         an old copy. Bring the right log back, or go on with this one by `weir log adopt`, which names what was lost"
+    )]
+    LogBehind {
+        /// The partition.
+        partition: Partition,
+        /// The first offset that is not committed.
+        progress: Offset,
+        /// Where the log ends, exclusive.
+        log_end: Offset,
+    },
+    /// What weir wrote itself cannot be read back.
+    #[error("{what} cannot be read: {why}. Only weir writes it; if somebody else did, put it back from a backup")]
+    Unreadable {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// Whether it may pass by itself: back off, then try again.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(source) | Self::Query { source, .. } => remedy(source) == Remedy::Retry,
+            Self::OlderTimeline { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Says what weir was doing when a statement failed.
+pub(super) trait Doing<T> {
+    /// `doing` begins the sentence: "the progress could not be read".
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Query { doing, source })
+    }
+}

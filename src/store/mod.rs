@@ -1,0 +1,114 @@
+//! Writes to PostgreSQL, exactly once.
+//!
+//! Owns the schema, the connections, progress and checkpoints, the commit, and the upkeep of the
+//! tables. Invariant: the rows of a log record and the progress beyond it become visible in one
+//! transaction, which only the newest owner of the record's partition can commit.
+//!
+//! | module | does |
+//! |---|---|
+//! | `migrate`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
+//! | `progress`, `checkpoint` | take partitions, tell how far the tables are, keep states |
+//! | `rows`, `copy`, `session`, `commit`, `bisect` | sort and encode rows, write them, decide about errors |
+//! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention |
+
+mod bisect;
+mod checkpoint;
+mod commit;
+mod config;
+pub mod copy;
+mod error;
+mod level;
+pub mod maintenance;
+mod migrate;
+mod progress;
+mod ranges;
+mod rows;
+mod session;
+mod sqlstate;
+mod tables;
+mod timestamp;
+
+pub use checkpoint::{Checkpoint, StoredCheckpoint};
+pub use commit::{Advance, Commit, CommitError, Committed, Committer, Landing, Refused, StopReason};
+pub use config::{StoreConfig, SynchronousCommit};
+pub use error::StoreError;
+pub use level::Level;
+pub use progress::{LostRange, Progress, Taken};
+pub use sqlstate::{Remedy, classify};
+pub use timestamp::Timestamp;
+
+use error::Doing;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, NoTls};
+
+/// Most partitions that a database can be made for.
+pub const PARTITIONS_MAX: u16 = 1024;
+
+/// The database: how to reach it and what it can do.
+///
+/// State: no connection; each is made when it is asked for.
+#[derive(Clone, Debug)]
+pub struct Store {
+    config: StoreConfig,
+    postgres: tokio_postgres::Config,
+    level: Level,
+    /// The newest timeline that this process has seen, so that a failover is never undone.
+    timeline: Arc<AtomicU32>,
+}
+
+impl Store {
+    /// Looks at the database; it may be empty.
+    ///
+    /// Errors: a URL that cannot be read, no host that accepts writes.
+    pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
+        let mut postgres: tokio_postgres::Config = config.url.parse().map_err(StoreError::Url)?;
+        postgres
+            .application_name("weir")
+            .connect_timeout(config.connect_timeout)
+            .tcp_user_timeout(config.keepalive_idle * 2)
+            .keepalives(true)
+            .keepalives_idle(config.keepalive_idle)
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let mut store = Self { config, postgres, level: Level::Postgres, timeline: Arc::default() };
+        let client = store.client().await?;
+        store.level = migrate::level(&client).await?;
+        Ok(store)
+    }
+
+    /// What the database can do.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Makes a connection with weir's session settings; its task ends when the client is dropped.
+    ///
+    /// Errors: no host that accepts writes, or only one on an older timeline.
+    pub async fn client(&self) -> Result<Client, StoreError> {
+        let (client, connection) = self.postgres.connect(NoTls).await.map_err(StoreError::Connect)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = sqlstate::words(&error), "a database connection ended");
+            }
+        });
+        client.batch_execute(&self.config.session_sql()).await.map_err(StoreError::Connect)?;
+        self.refuse_older_timeline(&client).await?;
+        Ok(client)
+    }
+
+    async fn refuse_older_timeline(&self, client: &Client) -> Result<(), StoreError> {
+        // The timeline is the first eight hex digits of a WAL file's name.
+        let row = client
+            .query_one("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)", &[])
+            .await
+            .doing("the timeline could not be read")?;
+        let found = u32::from_str_radix(row.get(0), 16)
+            .map_err(|e| StoreError::Unreadable { what: "the server's timeline", why: e.to_string() })?;
+        let seen = self.timeline.fetch_max(found, Ordering::AcqRel);
+        if found < seen { Err(StoreError::OlderTimeline { found, seen }) } else { Ok(()) }
+    }
+}

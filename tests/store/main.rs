@@ -1,0 +1,26 @@
+//! The store against real servers: PostgreSQL alone, and with TimescaleDB.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bisect;
+mod commit;
+mod copy;
+mod fencing;
+mod fixture;
+mod maintenance;
+mod migrate;
+mod progress;
+
+/// Makes two tests of each function, one for each server.
+macro_rules! on_both_servers {
+    ($($name:ident),+ $(,)?) => {
+        mod plain {
+            $(#[tokio::test] async fn $name() { super::$name(crate::support::database::Kind::Plain).await; })+
+        }
+        mod timescale {
+            $(#[tokio::test] async fn $name() { super::$name(crate::support::database::Kind::Timescale).await; })+
+        }
+    };
+}
+pub(crate) use on_both_servers;

@@ -1,0 +1,81 @@
+//! A database of its own for each test, dropped at the test's end.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio_postgres::{Client, NoTls};
+
+/// Which server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// PostgreSQL alone.
+    Plain,
+    /// PostgreSQL with TimescaleDB, Apache edition.
+    Timescale,
+}
+
+/// An empty database.
+pub struct TestDatabase {
+    server: String,
+    name: String,
+}
+
+impl TestDatabase {
+    /// Makes a database of random name.
+    ///
+    /// Panics: without the server's URL in the environment; `cargo xtask test` sets it.
+    pub async fn create(kind: Kind) -> Self {
+        let variable = match kind {
+            Kind::Plain => "WEIR_TEST_PG_URL",
+            Kind::Timescale => "WEIR_TEST_TIMESCALE_URL",
+        };
+        let server = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let name = format!("weir_test_{}_{nanos}", std::process::id());
+        let database = Self { server, name };
+        let client = connect(&database.server).await;
+        client.batch_execute(&format!("CREATE DATABASE {}", database.name)).await.unwrap();
+        if kind == Kind::Timescale {
+            database.client().await.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await.unwrap();
+        }
+        database
+    }
+
+    /// Gives the database's URL.
+    pub fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').expect("the server's URL ends in a database");
+        format!("{server}/{}", self.name)
+    }
+
+    /// Gives the server's host and port.
+    pub fn address(&self) -> &str {
+        let (_, rest) = self.server.rsplit_once('@').expect("the server's URL names a user");
+        rest.split('/').next().expect("a split gives at least one part")
+    }
+
+    /// Opens a connection, with no settings but the server's.
+    pub async fn client(&self) -> Client {
+        connect(&self.url()).await
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // The test's runtime is blocked here, so another one does it.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = connect(&server).await;
+                client.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+            });
+        })
+        .join();
+        // A second panic would hide the first.
+        assert!(dropped.is_ok() || std::thread::panicking(), "the test's database could not be dropped");
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}

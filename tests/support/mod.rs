@@ -1,0 +1,4 @@
+//! What tests against real servers share.
+
+pub mod database;
+pub mod proxy;
