@@ -1,0 +1,203 @@
+//! The routes, and the way of a request through the module.
+
+use super::access::{Readers, authenticate};
+use super::answer::{Answer, AnswerSeries};
+use super::calendar::Buckets;
+use super::catalogue::Catalogue;
+use super::database::Database;
+use super::groups::{Group, groups, numeric};
+use super::memory::Memory;
+use super::params::{self, Ask, Format};
+use super::problem::Problem;
+use super::rollup::{self, RollupAsk};
+use super::step::{Resolution, Step};
+use super::{latest, metrics, raw, zone};
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query as Parameters, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use dataflows::model::{EventTime, Partition, TenantNo};
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> EventTime + Send + Sync>;
+
+/// What a request can make the daemon do at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Raw points of an answer, where the request does not say.
+    pub points_default: usize,
+    /// Raw points of an answer, and buckets of all its series together.
+    pub points_max: usize,
+    /// Buckets of a series.
+    pub buckets_max: usize,
+    /// How long the memory may take to come as far as the tables.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { points_default: 10_000, points_max: 1_000_000, buckets_max: 100_000, patience: Duration::from_secs(2) }
+    }
+}
+
+/// All that the endpoint needs.
+pub struct Query<M, R> {
+    /// The workers' memory.
+    pub memory: M,
+    /// The tokens.
+    pub readers: R,
+    /// The tables.
+    pub database: Database,
+    /// How many partitions the log has.
+    pub partitions: u16,
+    /// What requests may ask.
+    pub limits: Limits,
+    /// Now.
+    pub clock: Clock,
+}
+
+/// Makes the routes `/v1/query` and `/v1/latest`.
+///
+/// It has no fallback, so that other routers can be merged with it.
+pub fn router<M: Memory, R: Readers>(query: Arc<Query<M, R>>) -> Router {
+    Router::new()
+        .route("/v1/query", get(values::<M, R>).fallback(method))
+        .route("/v1/latest", get(newest::<M, R>).fallback(method))
+        .route_layer(axum::middleware::from_fn(metrics::measure))
+        .with_state(query)
+}
+
+async fn method() -> Problem {
+    Problem::Method
+}
+
+/// The pairs of a query string, where it can be read.
+type Pairs = Result<Parameters<Vec<(String, String)>>, QueryRejection>;
+
+fn read(pairs: Pairs) -> Result<Vec<(String, String)>, Problem> {
+    pairs.map(|Parameters(pairs)| pairs).map_err(|rejection| Problem::QueryString(rejection.body_text()))
+}
+
+async fn newest<M: Memory, R: Readers>(
+    State(query): State<Arc<Query<M, R>>>,
+    headers: HeaderMap,
+    pairs: Pairs,
+) -> Result<Response, Problem> {
+    let tenant = authenticate(&query.readers, &headers)?;
+    let devices = params::latest(&read(pairs)?)?;
+    latest::answer(&query.memory, &query.database, tenant, devices).await
+}
+
+async fn values<M: Memory, R: Readers>(
+    State(query): State<Arc<Query<M, R>>>,
+    headers: HeaderMap,
+    pairs: Pairs,
+) -> Result<Response, Problem> {
+    let tenant = authenticate(&query.readers, &headers)?;
+    let ask = Ask::parse(&read(pairs)?)?;
+    let format = ask.format.unwrap_or_else(|| accepted(&headers));
+    let answer = query.answer(tenant, ask).await?;
+    Ok(respond(&answer, format))
+}
+
+impl<M: Memory, R: Readers> Query<M, R> {
+    async fn answer(&self, tenant: TenantNo, ask: Ask) -> Result<Answer, Problem> {
+        let now = (self.clock)();
+        let catalogue = self.database.catalogue(tenant, &ask.device).await?;
+        // A name that is no zone counts as UTC, as it does where days are cut.
+        let zone = ask.zone.clone().or_else(|| zone::zone(&catalogue.zone)).unwrap_or(TimeZone::UTC);
+        let from = ask.from.resolve(&zone, now).map_err(|e| Problem::parameter("from", e))?;
+        let to = ask.to.resolve(&zone, now).map_err(|e| Problem::parameter("to", e))?;
+        if from >= to {
+            return Err(Problem::EmptyRange);
+        }
+        let groups = groups(&ask.device, &catalogue.series, &ask.fields)?;
+        let (series, next_from) = match ask.resolution {
+            Resolution::Raw => {
+                let limit = ask.limit.unwrap_or(self.limits.points_default).min(self.limits.points_max);
+                raw::rows(&self.database, catalogue.classes, groups, (from, to), limit).await?
+            }
+            Resolution::Step(step) => {
+                let groups = numeric(groups, &ask.fields)?;
+                let buckets = self.buckets(&zone, step, (from, to), groups.len())?;
+                (self.steps(&ask, step, catalogue, groups, &buckets, now).await?, None)
+            }
+        };
+        let (columns, bucketed) = match ask.resolution {
+            Resolution::Raw => (vec!["value"], false),
+            Resolution::Step(_) => (ask.aggregates.iter().map(|aggregate| aggregate.as_str()).collect(), true),
+        };
+        let step = ask.resolution.to_string();
+        Ok(Answer { device: ask.device, zone, step, from, to, columns, bucketed, series, next_from })
+    }
+
+    fn buckets(
+        &self,
+        zone: &TimeZone,
+        step: Step,
+        (from, to): (EventTime, EventTime),
+        groups: usize,
+    ) -> Result<Buckets, Problem> {
+        let max = self.limits.buckets_max;
+        let buckets = Buckets::new(zone, step, from, to, max);
+        let buckets = buckets.map_err(|_| Problem::TooManyBuckets { max, of: "" })?;
+        match buckets.len() * groups {
+            all if all > self.limits.points_max => {
+                Err(Problem::TooManyBuckets { max: self.limits.points_max, of: " in all its series" })
+            }
+            _ => Ok(buckets),
+        }
+    }
+
+    async fn steps(
+        &self,
+        ask: &Ask,
+        step: Step,
+        catalogue: Catalogue,
+        groups: Vec<Group>,
+        buckets: &Buckets,
+        now: EventTime,
+    ) -> Result<Vec<AnswerSeries>, Problem> {
+        let Ask { aggregates, fill, .. } = ask;
+        if let Step::Fine(_) = step {
+            let mut series = Vec::with_capacity(groups.len());
+            for group in groups {
+                let held = raw::fine(&self.database, catalogue.classes.clone(), &group, buckets, now).await?;
+                series.push(raw::fine_series(group, buckets, &held, aggregates, *fill, now));
+            }
+            return Ok(series);
+        }
+        let partition = Partition::of(&ask.device, self.partitions);
+        let patience = self.limits.patience;
+        let rollup = RollupAsk { partition, classes: &catalogue.classes, groups: &groups, buckets, step, patience };
+        let sheet = rollup::read(&self.memory, &self.database, &rollup).await?;
+        let finished = sheet.finish().zip(groups.iter().cloned());
+        let series = finished
+            .map(|((entries, approximate), group)| rollup::series(group, buckets, &entries, approximate, aggregates, *fill, now));
+        Ok(series.collect())
+    }
+}
+
+fn accepted(headers: &HeaderMap) -> Format {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.split(',').any(|kind| kind.trim().starts_with("text/csv")) { Format::Csv } else { Format::Json }
+}
+
+/// Says in CSV, which has no place for it, where to go on.
+const NEXT_FROM: HeaderName = HeaderName::from_static("weir-next-from");
+
+fn respond(answer: &Answer, format: Format) -> Response {
+    match format {
+        Format::Json => ([(header::CONTENT_TYPE, "application/json")], answer.json()).into_response(),
+        Format::Csv => {
+            let next_from = answer.next_from.map(|at| (NEXT_FROM, zone::Rfc3339(at, &TimeZone::UTC).to_string()));
+            let content_type = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
+            (content_type, next_from.map(|header| [header]), answer.csv()).into_response()
+        }
+    }
+}
