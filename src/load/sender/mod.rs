@@ -180,8 +180,7 @@ impl Sender {
         stop: watch::Receiver<bool>,
     ) -> Worker {
         let connection = Connection::new(self.target.clone(), self.options.timeout);
-        let mut worker =
-            Worker { connection, expectation: Expectation::new(self.fleet.clone()), failures: BTreeMap::new() };
+        let mut worker = Worker { connection, expectation: Expectation::new(self.fleet.clone()), failures: BTreeMap::new() };
         loop {
             let Some(job) = jobs.lock().await.recv().await else { return worker };
             if *stop.borrow() {
