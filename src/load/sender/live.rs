@@ -30,7 +30,8 @@ pub struct Figures {
     pub refused: u64,
     /// Those that may be in the log.
     pub unanswered: u64,
-    /// By how much the sender itself was late at most. Unit: milliseconds.
+    /// By how much the sender itself was late at most. More than a few milliseconds: the load was not
+    /// what was asked for. Unit: milliseconds.
     pub behind_ms_max: u64,
 }
 

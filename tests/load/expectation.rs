@@ -1,144 +1,31 @@
 //! The expectation against a straightforward simulation of a daemon: what the simulation stores, arrival
 //! by arrival, is verified without a difference, and every fault put into it is found.
 
-use dataflows::model::{Counts, DAY_US, EventTime, HOUR_US, LogTime, MINUTE_US};
+use crate::simulation::Simulation;
+use dataflows::model::{DAY_US, EventTime, LogTime, MINUTE_US};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use weir::load::expectation::Bucket;
 use weir::load::verify::DifferenceKind::{self, Accounting, Doubled, Invented, Lost, Quarantine, Rollup, UnknownField, Wrong};
 use weir::load::verify::{Row, SeriesKey, Tables, Verified, compare};
-use weir::load::{Due, Expectation, Fate, FieldRule, Fleet, FleetSpec, Rules};
+use weir::load::{Expectation, FieldRule, Fleet, FleetSpec, Rules};
 
-const START: EventTime = EventTime(20_000 * DAY_US);
+pub(crate) const START: EventTime = EventTime(20_000 * DAY_US);
 const HORIZON_US: i64 = 10 * MINUTE_US;
 
-/// A daemon for one fleet, as slow and clear as can be.
-struct Simulation {
-    rules: Rules,
-    seen: HashSet<(u32, u32)>,
-    series: HashMap<SeriesKey, Series>,
-    tables: Tables,
-}
-
-/// All that ever came of a series.
-#[derive(Default)]
-struct Series {
-    /// Measurements in time, and whether each is stored.
-    in_time: BTreeMap<EventTime, (f64, bool)>,
-    /// All, late ones too.
-    all: BTreeMap<EventTime, f64>,
-}
-
-impl Simulation {
-    fn new(rules: Rules) -> Self {
-        let tables = Tables { log_times: vec![Some(LogTime(START.0 + 9 * DAY_US)); 16], ..Tables::default() };
-        Self { rules, seen: HashSet::new(), series: HashMap::new(), tables }
-    }
-
-    fn take(&mut self, due: &Due) {
-        let uplink = &due.uplink;
-        let counts = &mut self.tables.counts;
-        counts.uplinks += 1;
-        if !self.seen.insert((uplink.device, uplink.fcnt)) {
-            counts.duplicate += 1;
-        } else if uplink.fate == Fate::Bad {
-            counts.uplinks_quarantined += 1;
-            *self.tables.quarantine.entry("decoder_error".into()).or_default() += 1;
-        } else {
-            counts.uplinks_decoded += 1;
-            for (place, field) in uplink.kind.spec().fields.iter().enumerate() {
-                let rule = self.rules.of(uplink.kind, field);
-                let value = (field.value)(uplink.readings[field.reading]);
-                let series = self.series.entry((uplink.device, place)).or_default();
-                let rows = series.take(uplink.received_at, value, rule, self.rules.lateness_horizon_us, &mut self.tables.counts);
-                self.tables.raw.entry((uplink.device, place)).or_default().extend(rows);
-            }
-        }
-    }
-
-    fn end(mut self) -> Tables {
-        for rows in self.tables.raw.values_mut() {
-            rows.sort_by_key(|row| row.at);
-            self.tables.raw_rows += rows.len() as u64;
-        }
-        for (key, series) in &self.series {
-            self.tables.hours.insert(*key, series.rollup(HOUR_US));
-            self.tables.days.insert(*key, series.rollup(DAY_US));
-        }
-        self.tables
-    }
-}
-
-impl Series {
-    fn take(&mut self, at: EventTime, value: f64, rule: FieldRule, horizon_us: i64, counts: &mut Counts) -> Vec<Row> {
-        counts.measurements += 1;
-        self.all.insert(at, value);
-        let newest = self.in_time.keys().next_back().copied();
-        if newest.is_some_and(|newest| at.0 <= newest.0 - horizon_us) {
-            counts.stored += 1;
-            return vec![Row { at, value }];
-        }
-        self.in_time.insert(at, (value, false));
-        let mut rows = Vec::new();
-        let (mut before, mut selected): (Option<f64>, Option<(EventTime, f64)>) = (None, None);
-        for (&this_at, (this, stored)) in &mut self.in_time {
-            let select = match selected {
-                None => true,
-                Some((selected_at, _)) if rule.heartbeat_us > 0 && this_at.0 - selected_at.0 >= rule.heartbeat_us => true,
-                Some((_, selected)) if rule.deadband > 0.0 => (*this - selected).abs() > rule.deadband,
-                Some(_) => before != Some(*this),
-            };
-            if select {
-                selected = Some((this_at, *this));
-            }
-            if select && !*stored {
-                *stored = true;
-                rows.push(Row { at: this_at, value: *this });
-            }
-            before = Some(*this);
-        }
-        let itself = rows.iter().filter(|row| row.at == at).count() as u64;
-        counts.stored += itself;
-        counts.unchanged += 1 - itself;
-        counts.stored_afterwards += rows.len() as u64 - itself;
-        rows
-    }
-
-    fn rollup(&self, width_us: i64) -> BTreeMap<EventTime, Bucket> {
-        let start = |at: EventTime| EventTime(at.0 - at.0.rem_euclid(width_us));
-        let starts: HashSet<EventTime> = self.all.keys().map(|at| start(*at)).collect();
-        let bucket = |of: EventTime| {
-            let inside: Vec<(EventTime, f64)> =
-                self.all.iter().filter(|(at, _)| start(**at) == of).map(|(at, value)| (*at, *value)).collect();
-            let values = || inside.iter().map(|(_, value)| *value);
-            Bucket {
-                count: inside.len() as u64,
-                // In another order than the expectation's: sums are equal but for rounding.
-                sum: values().rev().sum(),
-                min: values().fold(f64::INFINITY, f64::min),
-                max: values().fold(f64::NEG_INFINITY, f64::max),
-                first: inside[0],
-                last: inside[inside.len() - 1],
-            }
-        };
-        starts.into_iter().map(|of| (of, bucket(of))).collect()
-    }
-}
-
 /// One run: a fleet for an hour, the simulation it was sent to, and what was learnt of it.
-struct Run {
-    rules: Rules,
-    expectation: Expectation,
-    tables: Tables,
+pub(crate) struct Run {
+    pub(crate) rules: Rules,
+    pub(crate) expectation: Expectation,
+    pub(crate) tables: Tables,
 }
 
 impl Run {
     /// `lost` of each ten answers are missing; half of those uplinks did not arrive.
-    fn new(spec: FleetSpec, rules: Rules, lost: u32) -> Self {
+    pub(crate) fn new(spec: FleetSpec, rules: Rules, lost: u32) -> Self {
         let fleet = Arc::new(Fleet::new(spec).unwrap());
         let mut expectation = Expectation::new(fleet.clone());
-        let mut simulation = Simulation::new(rules.clone());
+        let mut simulation = Simulation::new(rules.clone(), LogTime(START.0 + 9 * DAY_US));
         let dues = fleet.schedule().take_while(|due| due.due_us < 60 * MINUTE_US as u64);
         for (nth, due) in (0u32..).zip(dues) {
             let lot = nth.wrapping_mul(2_654_435_761) >> 16;
@@ -160,7 +47,7 @@ impl Run {
     }
 }
 
-fn spec(seed: u64) -> FleetSpec {
+pub(crate) fn spec(seed: u64) -> FleetSpec {
     FleetSpec {
         devices: 4,
         seed,
@@ -175,7 +62,7 @@ fn spec(seed: u64) -> FleetSpec {
     }
 }
 
-fn rules(deadband: f64, heartbeat_us: i64) -> Rules {
+pub(crate) fn rules(deadband: f64, heartbeat_us: i64) -> Rules {
     Rules { lateness_horizon_us: HORIZON_US, default: FieldRule { deadband, heartbeat_us }, ..Rules::default() }
 }
 
