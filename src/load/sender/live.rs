@@ -20,7 +20,7 @@ pub struct Live {
 }
 
 /// The counters at one moment. They count uplinks, each copy for itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Figures {
     /// All that are done, in one way or another.
     pub sent: u64,
