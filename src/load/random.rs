@@ -65,5 +65,6 @@ mod tests {
         assert!((900..1_100).contains(&picked[0]), "{picked:?}");
     }
 
-    const FIRST_OF_7_3: [u64; 3] = [0, 0, 0];
+    // Recorded: a change of it changes every recorded run.
+    const FIRST_OF_7_3: [u64; 3] = [5_123_015_643_707_495_125, 98, 2];
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariants: uplinks come in the order in which they are due. No two uplinks of a device have the same
 //! event time: prompt and delayed ones are at even microseconds that only grow, late ones at odd
-//! microseconds, all of a device by the same distance behind. Late and delayed uplinks come behind at
-//! least two prompt ones of their device, so that it is certain which of its uplinks they are behind.
+//! microseconds, by the same distance behind a prompt one, and no two behind the same. So a late uplink
+//! always finds a newer one of its device, more than the horizon ahead of it.
 
 use super::kinds::Walk;
 use super::random::Random;
@@ -15,12 +15,11 @@ use std::collections::BinaryHeap;
 
 /// The second copy of an uplink comes at most this much later.
 const COPY_DELAY_US_MAX: u64 = 3 * SECOND_US as u64;
-/// Late uplinks are beyond the horizon by at least this.
+/// Late uplinks are beyond the horizon by at least this, so that they still are when requests overtake
+/// each other.
 const LATE_MARGIN_US: i64 = MINUTE_US;
 /// Late uplinks are beyond horizon and margin by at most this.
 const LATE_SPREAD_US: u64 = 10 * MINUTE_US as u64;
-/// The first uplinks of a device are prompt.
-const PROMPT_FIRST: u32 = 2;
 
 /// The uplinks of a fleet, in the order in which they are due; without end.
 #[derive(Debug)]
@@ -44,6 +43,8 @@ struct Sender {
     slot: u32,
     fcnt_first: u32,
     late_us: i64,
+    /// The last prompt uplink, until a late one has come behind it.
+    prompt_us: Option<u64>,
 }
 
 /// Ordered by time, then by the order in which it began to wait.
@@ -76,8 +77,7 @@ impl Ord for Waiting {
 impl<'a> Schedule<'a> {
     pub(super) fn new(fleet: &'a Fleet) -> Self {
         let mut senders: Vec<Sender> = (0..fleet.spec().devices).map(|device| Sender::new(fleet, device)).collect();
-        let slots =
-            senders.iter_mut().zip(0..).map(|(sender, device)| Reverse((sender.next_slot_us(fleet), device))).collect();
+        let slots = senders.iter_mut().zip(0..).map(|(sender, device)| Reverse((sender.next_slot_us(fleet), device))).collect();
         Self { fleet, senders, slots, waiting: BinaryHeap::new(), waited: 0 }
     }
 
@@ -92,14 +92,20 @@ impl<'a> Schedule<'a> {
         (kind.encode)(&sender.readings, &mut frame);
 
         let read_at = spec.start.0 + slot_us as i64;
-        let fate = sender.fate(spec.late_share, spec.out_of_order_share, spec.bad_share);
-        let (received_at, delay_us) = match fate {
-            Fate::Prompt => (read_at, 0),
-            Fate::OutOfOrder => (read_at, sender.random.below(spec.out_of_order_ms_max * 1_000) + 1),
-            Fate::Late => ((read_at - sender.late_us) | 1, 0),
-            Fate::Bad => {
+        let drawn = sender.draw_fate(spec.late_share, spec.out_of_order_share, spec.bad_share);
+        let (fate, received_at, delay_us) = match (drawn, sender.prompt_us) {
+            (Fate::Late, Some(prompt_us)) => {
+                sender.prompt_us = None;
+                (Fate::Late, (spec.start.0 + prompt_us as i64 - sender.late_us) | 1, 0)
+            }
+            (Fate::OutOfOrder, _) => (Fate::OutOfOrder, read_at, sender.random.below(spec.out_of_order_ms_max * 1_000) + 1),
+            (Fate::Bad, _) => {
                 frame.cut();
-                (read_at, 0)
+                (Fate::Bad, read_at, 0)
+            }
+            (Fate::Prompt | Fate::Late, _) => {
+                sender.prompt_us = Some(slot_us);
+                (Fate::Prompt, read_at, 0)
             }
         };
         let uplink = FleetUplink {
@@ -164,6 +170,7 @@ impl Sender {
             slot: 0,
             fcnt_first: random.below(50) as u32,
             late_us: spec.lateness_horizon_us + LATE_MARGIN_US + random.below(LATE_SPREAD_US) as i64,
+            prompt_us: None,
             random,
         }
     }
@@ -189,9 +196,9 @@ impl Sender {
         }
     }
 
-    fn fate(&mut self, late: f64, out_of_order: f64, bad: f64) -> Fate {
+    fn draw_fate(&mut self, late: f64, out_of_order: f64, bad: f64) -> Fate {
         let lot = self.random.share();
-        if self.slot < PROMPT_FIRST || lot >= late + out_of_order + bad {
+        if lot >= late + out_of_order + bad {
             Fate::Prompt
         } else if lot < late {
             Fate::Late

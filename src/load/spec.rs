@@ -158,10 +158,7 @@ mod tests {
         check(|s| s.jitter = 1.0, Err(SpecError::Share { name: "jitter", value: 1.0, max: 0.9 }));
         check(|s| s.late_share = -0.5, Err(SpecError::Share { name: "the late share", value: -0.5, max: 1.0 }));
         check(|s| (s.late_share, s.bad_share, s.out_of_order_share) = (0.5, 0.5, 0.25), Err(SpecError::Fates(1.25)));
-        check(
-            |s| s.out_of_order_ms_max = 540_001,
-            Err(SpecError::Delay { delay_ms: 540_001, horizon_ms: 600_000 }),
-        );
+        check(|s| s.out_of_order_ms_max = 540_001, Err(SpecError::Delay { delay_ms: 540_001, horizon_ms: 600_000 }));
         check(|s| s.out_of_order_ms_max = 540_000, Ok(()));
     }
 }

@@ -43,9 +43,15 @@ impl SeriesExpectation {
     /// Applies the rule of in-order arrival to measurements in the order of their event times.
     pub fn in_order(measured: Vec<Measured>, rule: FieldRule) -> Self {
         let mut states: Vec<Option<State>> = vec![None];
+        let all_answered = measured.iter().all(|m| m.by.is_some());
         let rows = measured.into_iter().map(|m| {
+            if m.late && all_answered {
+                return (m, true);
+            }
             if m.late {
-                return (m, m.by.is_some());
+                // What it came behind may be missing: then it was not late, and stands in the order.
+                follow(&mut states, &Measured { by: None, ..m }, rule);
+                return (m, false);
             }
             let all_store = states.len() <= STATES_MAX && states.iter().all(|state| stores(*state, &m, rule));
             follow(&mut states, &m, rule);
@@ -137,7 +143,7 @@ mod tests {
         check(CHANGES, &[(1, 5.0, InTurn), (2, 6.0, Unanswered), (3, 5.0, InTurn), (4, 5.0, InTurn)], &[1]);
         check(CHANGES, &[(1, 5.0, InTurn), (2, 5.0, Unanswered), (3, 6.0, InTurn), (4, 6.0, InTurn)], &[1, 3]);
         check(CHANGES, &[(1, 5.0, Unanswered), (2, 5.0, InTurn), (3, 6.0, InTurn)], &[3]);
-        check(CHANGES, &[(1, 5.0, Late), (2, 5.0, Unanswered)], &[1]);
+        check(CHANGES, &[(1, 5.0, Late), (2, 5.0, Unanswered), (3, 5.0, InTurn), (4, 6.0, InTurn)], &[4]);
     }
 
     #[test]

@@ -64,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_gives_the_values_of_the_vendor_s_guide() {
+    fn a_payload_has_its_bytes_and_stands_for_its_values() {
+        let readings = [55, 625, 3_168, 0, 0, 0, 0, 0];
         let mut frame = Frame::new();
-        encode(&[921, 646, 3_173, 0, 0, 0, 0, 0], &mut frame);
-        assert_eq!(frame.as_slice(), [0x02, 0x13, 0x9d, 0x00, 0x03, 0x03, 0x99, 0x02, 0x86, 0x0c, 0x65]);
-        let values: Vec<f64> =
-            DL_5TM.fields.iter().map(|field| (field.value)([921, 646, 3_173][field.reading])).collect();
-        for (value, expected) in values.iter().zip([18.42, 0.325_121_9, 24.6, 3.173]) {
-            assert!((value - expected).abs() < 1e-7, "{values:?}");
+        encode(&readings, &mut frame);
+        assert_eq!(frame.as_slice(), [0x02, 0x13, 0x9d, 0x00, 0x03, 0x00, 0x37, 0x02, 0x71, 0x0c, 0x60]);
+        let values = DL_5TM.fields.iter().map(|field| (field.value)(readings[field.reading]));
+        for (value, expected) in values.zip([1.1, -0.021_539_776_7, 22.5, 3.168]) {
+            assert!((value - expected).abs() < 1e-9, "{value} instead of {expected}");
         }
     }
 }

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_has_the_bytes_of_the_vendor_s_guide() {
+    fn a_payload_has_its_bytes() {
         let mut frame = Frame::new();
         encode(&[226, 41, 39, 6, 3_629, 0, 0, 0], &mut frame);
         assert_eq!(frame.as_slice(), [0x01, 0x00, 0xe2, 0x02, 0x29, 0x04, 0x00, 0x27, 0x05, 0x06, 0x07, 0x0e, 0x2d]);

@@ -9,11 +9,7 @@ pub(super) static AM307_NATIVE: KindSpec = am307("milesight-am307-native");
 pub(super) static EM300_TH: KindSpec = KindSpec {
     template: "milesight-em300-th",
     fport: 85,
-    walks: &[
-        Walk { min: 40, max: 100, step: 1 },
-        Walk { min: -300, max: 600, step: 4 },
-        Walk { min: 20, max: 190, step: 3 },
-    ],
+    walks: &[Walk { min: 40, max: 100, step: 1 }, Walk { min: -300, max: 600, step: 4 }, Walk { min: 20, max: 190, step: 3 }],
     fields: &[
         Field { name: "battery", reading: 0, value: plain },
         Field { name: "temperature", reading: 1, value: tenths },
@@ -112,9 +108,17 @@ mod tests {
     }
 
     #[test]
-    fn em300_th_writes_the_bytes_of_the_vendor_s_guide() {
+    fn em300_th_has_its_bytes() {
         let mut frame = Frame::new();
         encode_em300_th(&[100, 272, 122, 0, 0, 0, 0, 0], &mut frame);
         assert_eq!(frame.as_slice(), [0x01, 0x75, 0x64, 0x03, 0x67, 0x10, 0x01, 0x04, 0x68, 0x7a]);
+    }
+
+    #[test]
+    fn am307_has_its_bytes() {
+        let mut frame = Frame::new();
+        encode_am307(&[92, -8, 101, 73, 18, 999, 205, 10_135], &mut frame);
+        let text: String = frame.as_slice().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, "01755c0367f8ff046865056a490006651200077de703087dcd0009739727");
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     use crate::load::uplink::READINGS_MAX;
 
     /// Readings at random within their walks.
-    pub(super) fn any_readings(walks: &[Walk], random: &mut Random) -> Readings {
+    fn any_readings(walks: &[Walk], random: &mut Random) -> Readings {
         let mut readings = [0; READINGS_MAX];
         for (reading, walk) in readings.iter_mut().zip(walks) {
             *reading = walk.min + random.below((walk.max - walk.min + 1) as u64) as i32;

@@ -20,7 +20,7 @@ pub struct Live {
 }
 
 /// The counters at one moment. They count uplinks, each copy for itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Figures {
     /// All that are done, in one way or another.
     pub sent: u64,
@@ -30,7 +30,8 @@ pub struct Figures {
     pub refused: u64,
     /// Those that may be in the log.
     pub unanswered: u64,
-    /// By how much the sender itself was late at most. Unit: milliseconds.
+    /// By how much the sender itself was late at most. More than a few milliseconds: the load was not
+    /// what was asked for. Unit: milliseconds.
     pub behind_ms_max: u64,
 }
 

@@ -57,22 +57,13 @@ pub struct Sender {
     pub clock: Arc<dyn Fn() -> LogTime + Send + Sync>,
 }
 
-/// What became of a schedule. Figures count uplinks, each copy for itself.
+/// What became of a schedule.
 #[derive(Debug)]
 pub struct SendReport {
-    /// All that were sent, or tried to.
-    pub sent: u64,
-    /// Those that the daemon took in.
-    pub acknowledged: u64,
-    /// Those that never got there or that the daemon refused for good: they are not in the log.
-    pub refused: u64,
-    /// Those without an answer that says: they may be in the log.
-    pub unanswered: u64,
+    /// How many uplinks ended how, and how well the sender kept its schedule.
+    pub figures: Figures,
     /// From due to acknowledged. Unit: microseconds.
     pub latency: Histogram<u64>,
-    /// By how much the sender itself was late at most. More than a few milliseconds: the load was not
-    /// what was asked for. Unit: milliseconds.
-    pub behind_ms_max: u64,
     /// From the first due to the last answer.
     pub elapsed: Duration,
     /// What was said about the uplinks that were not acknowledged, and how often; a few texts only.
@@ -101,27 +92,20 @@ impl Sender {
         }
         sender.dispatch(schedule, &queue, started, stop).await;
         drop(queue);
-        let mut report = sender.report(started);
+
+        let mut expectation = Expectation::new(sender.fleet.clone());
+        let mut failures: BTreeMap<String, u64> = BTreeMap::new();
         while let Some(ended) = workers.join_next().await {
             let ended = ended.expect("a worker neither panics nor is aborted");
-            report.expectation.merge(ended.expectation);
-            ended.failures.into_iter().for_each(|(text, count)| *report.failures.entry(text).or_default() += count);
+            expectation.merge(ended.expectation);
+            ended.failures.into_iter().for_each(|(text, count)| *failures.entry(text).or_default() += count);
         }
-        SendReport { expectation: report.expectation, failures: report.failures, ..sender.report(started) }
-    }
-
-    fn report(&self, started: Instant) -> SendReport {
-        let figures = self.live.figures();
         SendReport {
-            sent: figures.sent,
-            acknowledged: figures.acknowledged,
-            refused: figures.refused,
-            unanswered: figures.unanswered,
-            latency: self.live.latency(),
-            behind_ms_max: figures.behind_ms_max,
+            figures: sender.live.figures(),
+            latency: sender.live.latency(),
             elapsed: started.elapsed(),
-            failures: BTreeMap::new(),
-            expectation: Expectation::new(self.fleet.clone()),
+            failures,
+            expectation,
         }
     }
 
@@ -180,8 +164,7 @@ impl Sender {
         stop: watch::Receiver<bool>,
     ) -> Worker {
         let connection = Connection::new(self.target.clone(), self.options.timeout);
-        let mut worker =
-            Worker { connection, expectation: Expectation::new(self.fleet.clone()), failures: BTreeMap::new() };
+        let mut worker = Worker { connection, expectation: Expectation::new(self.fleet.clone()), failures: BTreeMap::new() };
         loop {
             let Some(job) = jobs.lock().await.recv().await else { return worker };
             if *stop.borrow() {

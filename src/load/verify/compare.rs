@@ -177,7 +177,11 @@ fn compare_accounts(expectation: &Expectation, tables: &Tables, verified: &mut V
     account("uplinks_decoded", uplinks_decoded, or_more(expected.decoded, expected.decoded_maybe));
     account("uplinks_quarantined", uplinks_quarantined, or_more(expected.refused, expected.refused_maybe));
     account("uplinks_decoded + uplinks_quarantined", uplinks_decoded + uplinks_quarantined, or_more(logical, logical_maybe));
-    account("uplinks_decoded + duplicate + uplinks_quarantined", uplinks_decoded + duplicate + uplinks_quarantined, exactly(uplinks));
+    account(
+        "uplinks_decoded + duplicate + uplinks_quarantined",
+        uplinks_decoded + duplicate + uplinks_quarantined,
+        exactly(uplinks),
+    );
     account("measurements", measurements, or_more(expected.measurements, expected.measurements_maybe));
     let accounted = stored + unchanged + late_duplicate + measurements_quarantined;
     account("stored + unchanged + late_duplicate + measurements_quarantined", accounted, exactly(measurements));

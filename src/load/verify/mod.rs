@@ -11,7 +11,7 @@ mod tables;
 
 pub use compare::compare;
 pub use report::{Difference, DifferenceKind, Verified};
-pub use tables::{Row, Tables};
+pub use tables::{Row, SeriesKey, Tables};
 
 use super::{Expectation, Rules};
 use dataflows::model::TenantNo;

@@ -63,9 +63,7 @@ impl Tables {
 pub(super) async fn await_uplinks(client: &Client, wanted: u64, patience: Duration) -> Result<(), VerifyError> {
     let started = tokio::time::Instant::now();
     loop {
-        let row = client
-            .query_one("SELECT coalesce(sum((counts->>'uplinks')::bigint), 0)::bigint FROM progress", &[])
-            .await?;
+        let row = client.query_one("SELECT coalesce(sum((counts->>'uplinks')::bigint), 0)::bigint FROM progress", &[]).await?;
         let committed = row.try_get::<_, i64>(0)? as u64;
         if committed >= wanted {
             return Ok(());
@@ -116,8 +114,7 @@ struct FieldSpec {
 
 /// Reads everything that there is of a fleet.
 pub(super) async fn read(client: &mut Client, tenant: TenantNo, fleet: &Fleet) -> Result<Tables, VerifyError> {
-    let snapshot =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
     let mut tables = Tables::default();
     let class = class_suffix(&snapshot, tenant).await?;
     let series = read_series(&snapshot, tenant, fleet, &mut tables).await?;

@@ -11,8 +11,8 @@
 //! deadband; late rows are stored as they are and stand beside it).
 //!
 //! An uplink without an answer may or may not be in the log. Its measurements are allowed, not required,
-//! and what follows it in a series is required only where its value differs from every value before it
-//! that may be the last stored one; see [`SeriesExpectation`].
+//! and of the others in its series those are required that are stored with and without it; see
+//! [`SeriesExpectation`].
 
 mod rollup;
 mod series;

@@ -1,0 +1,209 @@
+//! The sender against a daemon that behaves as told.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use dataflows::model::{EventTime, LogTime};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use weir::load::sender::{Live, SendOptions, SendReport, Sender, Target};
+use weir::load::{Due, Fleet, FleetSpec, Shape};
+
+/// What the daemon answers to its `nth` request, given the body's lines.
+type Answer = fn(nth: usize, lines: &[&str]) -> Response;
+
+struct Daemon {
+    answer: Answer,
+    /// Where each request went, what it said, and how many lines it had.
+    requests: Mutex<Vec<(String, String, usize)>>,
+    /// Only the first request waits.
+    first_delay: Duration,
+}
+
+async fn answer(State(daemon): State<Arc<Daemon>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let lines: Vec<&str> = body.lines().collect();
+    assert_eq!(header("authorization"), "Bearer secret");
+    let nth = {
+        let mut requests = daemon.requests.lock().unwrap();
+        requests.push((uri.to_string(), header("content-type"), lines.len()));
+        requests.len() - 1
+    };
+    if nth == 0 {
+        tokio::time::sleep(daemon.first_delay).await;
+    }
+    (daemon.answer)(nth, &lines)
+}
+
+/// The fleet: everything that is due within `span_ms`, from 50 devices that send each second.
+struct Case {
+    answer: Answer,
+    options: SendOptions,
+    first_delay: Duration,
+    shapes: Vec<(Shape, u32)>,
+    span_ms: u64,
+    /// All of it is due at the start.
+    at_once: bool,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            answer: |_, _| StatusCode::OK.into_response(),
+            options: SendOptions { connections: 4, timeout: Duration::from_secs(5), ..SendOptions::default() },
+            first_delay: Duration::ZERO,
+            shapes: Shape::ALL.map(|shape| (shape, 1)).into(),
+            span_ms: 1_000,
+            at_once: false,
+        }
+    }
+}
+
+impl Case {
+    fn fleet(&self) -> Arc<Fleet> {
+        let spec =
+            FleetSpec { devices: 50, period_ms: 1_000, start: EventTime(0), shapes: self.shapes.clone(), ..FleetSpec::default() };
+        Arc::new(Fleet::new(spec).unwrap())
+    }
+
+    fn uplinks(&self) -> u64 {
+        self.fleet().schedule().take_while(|due| due.due_us < self.span_ms * 1_000).count() as u64
+    }
+
+    fn sender(&self, address: &str) -> Sender {
+        Sender {
+            fleet: self.fleet(),
+            target: Target::new(address, "secret").unwrap(),
+            options: self.options,
+            live: Arc::new(Live::default()),
+            clock: Arc::new(|| LogTime(0)),
+        }
+    }
+
+    /// Sends to an address.
+    async fn send(&self, address: &str) -> SendReport {
+        let (_stop, stopped) = watch::channel(false);
+        let fleet = self.fleet();
+        let schedule = fleet.schedule().take_while(|due| due.due_us < self.span_ms * 1_000);
+        let schedule = schedule.map(|due| Due { due_us: if self.at_once { 0 } else { due.due_us }, ..due });
+        self.sender(address).send(schedule, stopped).await
+    }
+
+    /// Sends to a daemon, and gives the requests that it saw.
+    async fn run(&self) -> (SendReport, Vec<(String, String, usize)>) {
+        let daemon = Arc::new(Daemon { answer: self.answer, requests: Mutex::default(), first_delay: self.first_delay });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state(daemon.clone());
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        let report = self.send(&address).await;
+        serving.abort();
+        let requests = daemon.requests.lock().unwrap().clone();
+        (report, requests)
+    }
+}
+
+#[tokio::test]
+async fn every_uplink_is_sent_and_acknowledged_once() {
+    let case = Case::default();
+    let (report, requests) = case.run().await;
+    assert_eq!(
+        (report.figures.sent, report.figures.acknowledged, report.latency.len()),
+        (case.uplinks(), case.uplinks(), case.uplinks())
+    );
+    assert_eq!(report.expectation.copies().acknowledged, case.uplinks());
+    assert_eq!(requests.len() as u64, case.uplinks());
+    assert!(requests.iter().all(|(_, content_type, lines)| content_type == "application/json" && *lines == 1));
+    for shape in Shape::ALL {
+        assert!(requests.iter().any(|(path, ..)| path == shape.path()), "{shape:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_together_goes_together() {
+    let case = Case {
+        answer: |_, lines| {
+            let item = |index: usize| format!(r#"{{"index":{index},"status":"accepted"}}"#);
+            let items: Vec<String> = (0..lines.len()).map(item).collect();
+            format!(r#"{{"items":[{}]}}"#, items.join(",")).into_response()
+        },
+        options: SendOptions { connections: 1, batch_max: 8, ..SendOptions::default() },
+        shapes: vec![(Shape::Own, 1)],
+        at_once: true,
+        ..Case::default()
+    };
+    let (report, requests) = case.run().await;
+    assert_eq!((report.figures.sent, report.figures.acknowledged), (case.uplinks(), case.uplinks()), "{:?}", report.failures);
+    assert_eq!(requests.iter().map(|(.., lines)| *lines as u64).sum::<u64>(), case.uplinks());
+    assert!(requests.iter().all(|(.., lines)| *lines <= 8));
+    assert_eq!(requests[0], ("/v1/uplinks".into(), "application/x-ndjson".into(), 8));
+}
+
+#[tokio::test]
+async fn refused_and_unanswered_uplinks_are_told_apart() {
+    let case = Case {
+        answer: |nth, _| match nth % 4 {
+            0 => (StatusCode::UNPROCESSABLE_ENTITY, r#"{"detail":"no payload"}"#).into_response(),
+            1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            _ => StatusCode::OK.into_response(),
+        },
+        options: SendOptions { connections: 1, ..SendOptions::default() },
+        ..Case::default()
+    };
+    let (report, _) = case.run().await;
+    let quarter = report.figures.sent / 4;
+    assert!(report.figures.refused.abs_diff(quarter) <= 1 && report.figures.unanswered.abs_diff(quarter) <= 1);
+    assert_eq!(report.figures.acknowledged + report.figures.refused + report.figures.unanswered, report.figures.sent);
+    assert_eq!(report.expectation.copies().unanswered, report.figures.unanswered);
+    assert_eq!(report.failures["422 Unprocessable Entity: no payload"], report.figures.refused);
+}
+
+#[tokio::test]
+async fn without_a_daemon_everything_is_refused_and_nothing_is_in_doubt() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let case = Case { span_ms: 200, ..Case::default() };
+    let report = case.send(&address).await;
+    assert_eq!((report.figures.sent, report.figures.refused), (case.uplinks(), case.uplinks()));
+    assert_eq!(report.expectation.copies(), Default::default());
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_leaves_its_uplink_in_doubt() {
+    let case = Case {
+        options: SendOptions { connections: 1, timeout: Duration::from_millis(100), ..SendOptions::default() },
+        first_delay: Duration::from_secs(60),
+        span_ms: 300,
+        ..Case::default()
+    };
+    let (report, _) = case.run().await;
+    assert_eq!((report.figures.unanswered, report.figures.acknowledged), (1, case.uplinks() - 1), "{:?}", report.failures);
+}
+
+#[tokio::test]
+async fn latency_counts_from_when_an_uplink_was_due() {
+    let case = Case {
+        options: SendOptions { connections: 1, ..SendOptions::default() },
+        first_delay: Duration::from_millis(400),
+        span_ms: 500,
+        ..Case::default()
+    };
+    let (report, _) = case.run().await;
+    // While the first one waits, others become due: they wait too, and it shows.
+    let waited = report.latency.count_between(100_000, u64::MAX);
+    assert!(waited > 5, "only {waited} of {} uplinks show the wait", report.figures.sent);
+}
+
+#[tokio::test]
+async fn a_sender_stops_when_it_is_told_to() {
+    let case = Case::default();
+    let fleet = case.fleet();
+    let (stop, stopped) = watch::channel(false);
+    let sending = case.sender("http://127.0.0.1:9").send(fleet.schedule(), stopped);
+    stop.send(true).unwrap();
+    let report = tokio::time::timeout(Duration::from_secs(10), sending).await.expect("it stops at once");
+    assert_eq!(report.figures.sent, 0);
+}
