@@ -13,7 +13,6 @@ pub mod fleet;
 pub mod kinds;
 mod random;
 pub mod process;
-pub mod process;
 pub mod rules;
 mod schedule;
 pub mod sender;

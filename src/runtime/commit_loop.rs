@@ -10,7 +10,7 @@ use super::gauges;
 use super::worker::{Assumed, ToWorker, WorkerHandle};
 use crate::log::Log;
 use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError};
-use dataflows::graph::PartitionState;
+use dataflows::state::PartitionState;
 use dataflows::model::{Offset, Partition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@ use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;
 use crate::registry::Directory;
+use crate::store::StoreError;
 use crate::query::{Query, ReadAccess, Readers};
 use crate::{ingest, query, telemetry};
 use axum::extract::State;
@@ -67,7 +68,7 @@ pub async fn open(door: Door, config: &Config) -> Result<Server, ServeError> {
     let listen = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let database = config.database.store().postgres()?;
+    let database = config.database.url.parse().map_err(StoreError::Url)?;
     let router = router(door, config, database);
     let (close, closed) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {

@@ -13,10 +13,11 @@ use super::owned::{Owned, Unreadable};
 use super::view::View;
 use crate::log::{Log, RawRecord, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
-use dataflows::graph::{Graph, PartitionState};
+use dataflows::graph::Graph;
 use dataflows::model::{
     DeviceId, Entry, LogTime, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo, MINUTE_US,
 };
+use dataflows::state::PartitionState;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::Arc;
 use std::thread::Thread;

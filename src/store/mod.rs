@@ -18,6 +18,7 @@ mod config;
 pub mod copy;
 mod error;
 mod level;
+mod listen;
 pub mod maintenance;
 mod migrate;
 mod progress;
