@@ -234,8 +234,10 @@ impl Worker {
         }
         let last = self.stopping.is_some() && (self.is_drained() || self.out_of_time());
         let checkpoint = self.checkpoint(last);
-        let advances: Vec<_> = self.owned.iter().filter(|o| o.next > o.committed).map(|o| self.advance_of(o)).collect();
-        if advances.is_empty() && checkpoint.is_none() {
+        // A checkpoint goes with its partition's advance, also where that is empty: it must be fenced.
+        let moves = |o: &&Owned| o.next > o.committed || checkpoint.as_ref().is_some_and(|c| c.partition == o.partition);
+        let advances: Vec<_> = self.owned.iter().filter(moves).map(|o| self.advance_of(o)).collect();
+        if advances.is_empty() {
             return false;
         }
         let commit = Arc::new(Commit { advances, outputs: std::mem::take(&mut self.pending), checkpoint });
