@@ -1,6 +1,6 @@
 //! `weir decode`
 
-use crate::decoder::{DecoderInput, DecoderKind, DecoderLimits, Decoders, VerdictSink, Tried, templates};
+use crate::decoder::{DecoderInput, DecoderKind, DecoderLimits, Decoders, Tried, VerdictSink, templates};
 use anyhow::{Context, bail};
 use base64::Engine;
 use dataflows::model::{Offset, Partition};
@@ -47,7 +47,9 @@ impl Decode {
         let variables: BTreeMap<String, String> = self
             .variables
             .iter()
-            .map(|v| v.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).with_context(|| format!("write {v:?} as KEY=VALUE")))
+            .map(|v| {
+                v.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).with_context(|| format!("write {v:?} as KEY=VALUE"))
+            })
             .collect::<anyhow::Result<_>>()?;
         let received_at = self.received_at.unwrap_or_else(jiff::Timestamp::now);
         let input =
@@ -71,7 +73,8 @@ impl Decode {
             }
             (None, Some(name)) => {
                 let template = templates::builtin(name).with_context(|| format!("no template {name:?} ships with weir"))?;
-                let (kind, body) = template.decoder.with_context(|| format!("the template {name:?} leaves decoding to the network"))?;
+                let (kind, body) =
+                    template.decoder.with_context(|| format!("the template {name:?} leaves decoding to the network"))?;
                 Ok((kind, body.to_vec()))
             }
             (None, None) => bail!("give --decoder FILE or --template NAME"),
@@ -99,5 +102,7 @@ fn payload(text: &str) -> anyhow::Result<Vec<u8>> {
     if let Ok(bytes) = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()) {
         return Ok(bytes);
     }
-    base64::engine::general_purpose::STANDARD.decode(&text).with_context(|| format!("the payload {text:?} is neither hex nor base64"))
+    base64::engine::general_purpose::STANDARD
+        .decode(&text)
+        .with_context(|| format!("the payload {text:?} is neither hex nor base64"))
 }

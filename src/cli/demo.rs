@@ -6,9 +6,9 @@
 use super::{Settings, http, registry::new_token};
 use crate::config::Config;
 use crate::decoder::templates;
+use crate::load::process::Usage;
 use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
 use crate::load::verify::{self, Verified};
-use crate::load::process::Usage;
 use crate::load::{Fleet, FleetSpec, Kind};
 use crate::registry::admin::{self, NewDevice, NewTemplate, NewTenant, NewToken};
 use crate::runtime;
@@ -147,7 +147,11 @@ impl Demo {
     }
 }
 
-async fn run_daemon(config: Config, listening: oneshot::Sender<SocketAddr>, stopped: oneshot::Receiver<()>) -> anyhow::Result<()> {
+async fn run_daemon(
+    config: Config,
+    listening: oneshot::Sender<SocketAddr>,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
     let listening = |address| {
         // Nobody waits for the address when the demo has given up.
         let _ = listening.send(address);

@@ -61,7 +61,9 @@ async fn adopt(settings: &Settings, yes: bool) -> anyhow::Result<()> {
     let store = Store::connect(config.database.store()).await?;
     let ends: Vec<_> = (0..log.partitions()).map(Partition).map(|p| (p, log.end(p))).collect();
     if !yes {
-        bail!("this makes the database forget its other log; what was acknowledged there and not committed is lost. Say --yes to do it");
+        bail!(
+            "this makes the database forget its other log; what was acknowledged there and not committed is lost. Say --yes to do it"
+        );
     }
     let lost = store.adopt(log.id(), &ends).await?;
     if lost.is_empty() {

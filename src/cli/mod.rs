@@ -91,7 +91,8 @@ enum Command {
 /// Errors: what went wrong, with what to do next.
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir-tokio").build().context("starting threads")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir-tokio").build().context("starting threads")?;
     let settings = cli.settings;
     match cli.command {
         Command::Serve(serve) => runtime.block_on(serve.run(&settings)),

@@ -138,6 +138,9 @@ impl AddTenant {
     }
 }
 
+/// A decoder's kind and content.
+type DecoderBody = (&'static str, Vec<u8>);
+
 /// A new template.
 #[derive(Args, Debug)]
 pub(super) struct AddTemplate {
@@ -170,7 +173,8 @@ impl AddTemplate {
         Ok(())
     }
 
-    fn content(&self) -> anyhow::Result<(Option<(&'static str, Vec<u8>)>, Value)> {
+    /// Gives the decoder, with its kind, and the fields where no others are named.
+    fn content(&self) -> anyhow::Result<(Option<DecoderBody>, Value)> {
         let none = Value::Object(serde_json::Map::new());
         if self.builtin {
             let Some(builtin) = templates::builtin(&self.name) else {
@@ -188,7 +192,7 @@ impl AddTemplate {
 }
 
 /// Reads a decoder and makes sure that it can be run.
-fn read_decoder(path: &PathBuf) -> anyhow::Result<(&'static str, Vec<u8>)> {
+fn read_decoder(path: &PathBuf) -> anyhow::Result<DecoderBody> {
     let body = std::fs::read(path).with_context(|| format!("the decoder {} cannot be read", path.display()))?;
     let kind = decoder::DecoderKind::of(&body);
     decoder::check(kind, &body).with_context(|| format!("the decoder {} cannot be used", path.display()))?;
@@ -242,7 +246,8 @@ impl AddDevice {
     async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let mut variables = serde_json::Map::new();
         for variable in &self.variables {
-            let (key, value) = variable.split_once('=').with_context(|| format!("write the variable {variable:?} as KEY=VALUE"))?;
+            let (key, value) =
+                variable.split_once('=').with_context(|| format!("write the variable {variable:?} as KEY=VALUE"))?;
             variables.insert(key.to_owned(), value.into());
         }
         let Self { id, tenant, template, name, zone, .. } = self;

@@ -29,9 +29,13 @@ impl Status {
         }
         let ready = if status["ready"] == true { "ready" } else { "not ready (replaying, or the database is away)" };
         println!("{ready}; database: {}; lag: {} records", status["database"].as_str().unwrap_or("?"), status["lag_records"]);
-        let counts = |names: &[&str]| names.iter().map(|n| format!("{n} {}", status["counts"][*n])).collect::<Vec<_>>().join(", ");
+        let counts =
+            |names: &[&str]| names.iter().map(|n| format!("{n} {}", status["counts"][*n])).collect::<Vec<_>>().join(", ");
         println!("uplinks: {}", counts(&["uplinks", "uplinks_decoded", "duplicate", "uplinks_quarantined"]));
-        println!("measurements: {}", counts(&["measurements", "stored", "unchanged", "late_duplicate", "measurements_quarantined"]));
+        println!(
+            "measurements: {}",
+            counts(&["measurements", "stored", "unchanged", "late_duplicate", "measurements_quarantined"])
+        );
         super::output::print(status["partitions"].as_array().map_or(&[], Vec::as_slice), false);
         Ok(())
     }

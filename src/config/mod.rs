@@ -104,7 +104,10 @@ mod tests {
     fn the_environment_wins_over_the_file() {
         let text = "[database]\nurl = 'postgres://file/weir'\n[log]\nsize_bytes_max = '2 GiB'\n";
         let config = parse(text, &[("WEIR_DATABASE_URL", "postgres://env/weir"), ("WEIR_RUNTIME_WORKERS", "3")]).unwrap();
-        assert_eq!((config.database.url.as_str(), config.runtime.workers, config.log.size_bytes_max), ("postgres://env/weir", 3, 2 << 30));
+        assert_eq!(
+            (config.database.url.as_str(), config.runtime.workers, config.log.size_bytes_max),
+            ("postgres://env/weir", 3, 2 << 30)
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads one section and remembers what is wrong with it.
 
-use super::setting::Setting;
 use super::ConfigError;
+use super::setting::Setting;
 
 /// What is wrong with the settings so far.
 #[derive(Default)]

@@ -18,7 +18,8 @@ pub struct Runtime {
 
 impl Runtime {
     pub(super) fn read(mut reader: Reader<'_>) -> Self {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "weir".into(), |name| name.trim().to_owned());
+        let host =
+            || std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "weir".into(), |name| name.trim().to_owned());
         let runtime = Self {
             workers: reader.or("workers", 1),
             owner: reader.optional("owner").unwrap_or_else(host),

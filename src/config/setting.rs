@@ -84,8 +84,14 @@ mod tests {
     #[test]
     fn sizes_and_durations_have_units() {
         let bytes = |text| Bytes::from_text(text).ok().map(|b| b.0);
-        assert_eq!([bytes("512 MiB"), bytes("1.5KiB"), bytes("7 B"), bytes("7"), bytes("x")], [Some(512 << 20), Some(1536), Some(7), None, None]);
+        assert_eq!(
+            [bytes("512 MiB"), bytes("1.5KiB"), bytes("7 B"), bytes("7"), bytes("x")],
+            [Some(512 << 20), Some(1536), Some(7), None, None]
+        );
         let ms = |text| Duration::from_text(text).ok().map(|d| d.as_millis());
-        assert_eq!([ms("30 s"), ms("1.5h"), ms("250ms"), ms("30"), ms("-1 s")], [Some(30_000), Some(5_400_000), Some(250), None, None]);
+        assert_eq!(
+            [ms("30 s"), ms("1.5h"), ms("250ms"), ms("30"), ms("-1 s")],
+            [Some(30_000), Some(5_400_000), Some(250), None, None]
+        );
     }
 }

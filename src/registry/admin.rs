@@ -320,7 +320,9 @@ async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(
 ) -> Result<T, AdminError> {
     match client.query_one(sql, values).await {
         Ok(row) => Ok(row.get(0)),
-        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(AdminError::Exists { what, name: name.to_owned() }),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            Err(AdminError::Exists { what, name: name.to_owned() })
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -141,7 +141,9 @@ impl Directory {
         while records.peek().is_some() {
             let mut group = Vec::new();
             let mut bytes = 0;
-            while bytes < APPEND_BYTES && let Some((partition, record)) = records.next() {
+            while bytes < APPEND_BYTES
+                && let Some((partition, record)) = records.next()
+            {
                 let body = codec::encode(&record);
                 bytes += body.len();
                 group.push((NewRecord { partition, body }, record));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Whose device, by which name.
-pub type DeviceKey = (TenantNo, DeviceId);
+pub(super) type DeviceKey = (TenantNo, DeviceId);
 
 /// What is in effect in the log as far as it was read.
 ///
@@ -44,7 +44,7 @@ impl InEffect {
             }
             RegistryChange::Device(device) => {
                 let key = (device.tenant, device.id.clone());
-                if device.provisioned && !self.devices.get(&key).is_some_and(|known| known.no == device.no) {
+                if device.provisioned && self.devices.get(&key).is_none_or(|known| known.no != device.no) {
                     self.provisioned.insert(key.clone(), (partition, offset));
                 }
                 if let Some(nth) = nth_provisioned(device.no) {

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, thiserror::Error)]
 pub enum FieldsError {
     /// Not of the form `{"field": {"unit": …, "deadband": …, "heartbeat_s": …}}`.
-    #[error("the fields are not of the form {{\"temperature\": {{\"unit\": \"°C\", \"deadband\": 0.1, \"heartbeat_s\": 3600}}}}: {0}")]
+    #[error(
+        "the fields are not of the form {{\"temperature\": {{\"unit\": \"°C\", \"deadband\": 0.1, \"heartbeat_s\": 3600}}}}: {0}"
+    )]
     Form(#[from] serde_json::Error),
     /// A negative or infinite deadband.
     #[error("field {field}: the deadband is {deadband}; give a number that is 0 or more")]
@@ -67,7 +69,10 @@ mod tests {
     #[test]
     fn fields_are_read_or_refused() {
         let fields = fields_from_json(&json!({"t": {"unit": "°C", "deadband": 0.5, "heartbeat_s": 60}, "u": {}})).unwrap();
-        assert_eq!((fields["t"].unit.as_deref(), fields["t"].deadband(), fields["t"].heartbeat_us), (Some("°C"), 0.5, Some(60_000_000)));
+        assert_eq!(
+            (fields["t"].unit.as_deref(), fields["t"].deadband(), fields["t"].heartbeat_us),
+            (Some("°C"), 0.5, Some(60_000_000))
+        );
         assert_eq!(fields["u"], FieldSpec::default());
         for wrong in [json!({"t": {"deadband": -1}}), json!({"t": {"heartbeat_s": -1}}), json!({"t": {"dead": 1}}), json!([1])] {
             assert!(fields_from_json(&wrong).is_err(), "{wrong}");

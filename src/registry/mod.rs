@@ -17,6 +17,6 @@ mod tokens;
 
 pub use directory::{Directory, DirectoryError};
 pub use effect::InEffect;
-pub use fields::{fields_from_json, FieldsError};
+pub use fields::{FieldsError, fields_from_json};
 pub use reconcile::Wanted;
 pub use tokens::{Token, TokenHash};

@@ -124,10 +124,7 @@ mod tests {
         let mut effect = InEffect::default();
         let wanted = wanted(&[device(DeviceNo(7))]);
         let first = changes(&wanted, &effect);
-        assert!(matches!(
-            first.as_slice(),
-            [RegistryChange::Tenant(_), RegistryChange::Template(_), RegistryChange::Device(_)]
-        ));
+        assert!(matches!(first.as_slice(), [RegistryChange::Tenant(_), RegistryChange::Template(_), RegistryChange::Device(_)]));
         take_in(&mut effect, first);
         assert_eq!(changes(&wanted, &effect), [], "nothing is left to change");
 
@@ -135,7 +132,10 @@ mod tests {
         moved.tenants.insert(TenantNo(1), tenant("Europe/Paris"));
         assert_eq!(changes(&moved, &effect), [RegistryChange::Tenant(tenant("Europe/Paris"))]);
 
-        let kept = Wanted { kept_devices: wanted.devices.keys().cloned().collect(), ..Wanted { devices: BTreeMap::new(), ..wanted.clone() } };
+        let kept = Wanted {
+            kept_devices: wanted.devices.keys().cloned().collect(),
+            ..Wanted { devices: BTreeMap::new(), ..wanted.clone() }
+        };
         assert_eq!(changes(&kept, &effect), [], "a row that cannot be used takes nothing away");
 
         let all_gone = changes(&Wanted::default(), &effect);

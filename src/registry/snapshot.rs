@@ -16,7 +16,7 @@ const MAGIC: &[u8; 8] = b"weirreg\x01";
 
 /// What the file holds.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     /// The log that it belongs to.
     pub log: Uuid,
     /// For each partition, the offset up to which the log's registry records are in it.
@@ -40,7 +40,7 @@ pub enum SnapshotError {
 
 impl Snapshot {
     /// Writes the file at `path`, durable when it returns.
-    pub fn save(&self, path: &Path) -> Result<(), SnapshotError> {
+    pub(super) fn save(&self, path: &Path) -> Result<(), SnapshotError> {
         let plain = postcard::to_stdvec(self).expect("a snapshot holds nothing that postcard refuses");
         let body = zstd::encode_all(plain.as_slice(), 1)?;
         let new = path.with_extension("new");
@@ -57,7 +57,7 @@ impl Snapshot {
     }
 
     /// Reads the file at `path`; `None` when there is none.
-    pub fn load(path: &Path) -> Result<Option<Self>, SnapshotError> {
+    pub(super) fn load(path: &Path) -> Result<Option<Self>, SnapshotError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -82,7 +82,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("registry.snapshot");
         assert_eq!(Snapshot::load(&path).unwrap(), None);
-        let snapshot = Snapshot { log: Uuid::from_u128(7), positions: vec![Offset(3); 16], effect: InEffect::default(), tokens: BTreeMap::new() };
+        let snapshot = Snapshot {
+            log: Uuid::from_u128(7),
+            positions: vec![Offset(3); 16],
+            effect: InEffect::default(),
+            tokens: BTreeMap::new(),
+        };
         snapshot.save(&path).unwrap();
         assert_eq!(Snapshot::load(&path).unwrap(), Some(snapshot));
 

@@ -1,7 +1,7 @@
 //! Reads what is wanted from the database, in one snapshot.
 
 use super::reconcile::Wanted;
-use super::{fields_from_json, Token, TokenHash};
+use super::{Token, TokenHash, fields_from_json};
 use dataflows::model::{
     ClassNo, DecoderHash, Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Policy, Template, TemplateNo, Tenant, TenantNo,
 };
@@ -136,7 +136,8 @@ fn template(row: &Row, has: impl Fn(DecoderHash) -> bool) -> Result<Template, St
 }
 
 async fn read_devices(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
-    let rows = snapshot.query("SELECT device_no, tenant_no, id, template_no, variables, zone, provisioned FROM device", &[]).await?;
+    let rows =
+        snapshot.query("SELECT device_no, tenant_no, id, template_no, variables, zone, provisioned FROM device", &[]).await?;
     for row in rows {
         match device(&row) {
             Ok(device) => {
@@ -159,8 +160,8 @@ fn device(row: &Row) -> Result<Device, String> {
         return Err(format!("write its id as {id}"));
     }
     known_zone(row.get(5))?;
-    let variables: BTreeMap<String, String> = serde_json::from_value(row.get(4))
-        .map_err(|error| format!("its variables are not an object of texts ({error})"))?;
+    let variables: BTreeMap<String, String> =
+        serde_json::from_value(row.get(4)).map_err(|error| format!("its variables are not an object of texts ({error})"))?;
     Ok(Device {
         no: DeviceNo(row.get::<_, i64>(0) as u64),
         tenant: TenantNo(row.get::<_, i32>(1) as u32),
@@ -173,8 +174,9 @@ fn device(row: &Row) -> Result<Device, String> {
 }
 
 async fn read_tokens(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
-    let rows =
-        snapshot.query("SELECT token_hash, tenant_no, name, may_write, may_read, provision_template_no FROM api_token", &[]).await?;
+    let rows = snapshot
+        .query("SELECT token_hash, tenant_no, name, may_write, may_read, provision_template_no FROM api_token", &[])
+        .await?;
     for row in rows {
         let Some(DecoderHash(hash)) = hash_of(row.get(0)) else { continue };
         let token = Token {

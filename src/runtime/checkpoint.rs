@@ -18,15 +18,19 @@ pub enum CheckpointError {
         found: u32,
     },
     /// Not zstd.
-    #[error("the checkpoint is damaged ({0}): delete its row from table checkpoint to replay from an older one or the log's start")]
+    #[error(
+        "the checkpoint is damaged ({0}): delete its row from table checkpoint to replay from an older one or the log's start"
+    )]
     Compression(#[from] std::io::Error),
     /// Not a state.
-    #[error("the checkpoint is damaged ({0}): delete its row from table checkpoint to replay from an older one or the log's start")]
+    #[error(
+        "the checkpoint is damaged ({0}): delete its row from table checkpoint to replay from an older one or the log's start"
+    )]
     State(#[from] postcard::Error),
 }
 
 /// Encodes a state.
-pub fn encode(state: &PartitionState) -> Vec<u8> {
+pub(super) fn encode(state: &PartitionState) -> Vec<u8> {
     let plain = postcard::to_stdvec(state).expect("a state holds nothing that postcard refuses");
     zstd::encode_all(plain.as_slice(), 1).expect("compressing into memory does not fail")
 }
@@ -34,7 +38,7 @@ pub fn encode(state: &PartitionState) -> Vec<u8> {
 /// Decodes a state of `version`.
 ///
 /// Errors: another version, or damaged bytes.
-pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointError> {
+pub(super) fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointError> {
     if version != CHECKPOINT_VERSION {
         return Err(CheckpointError::Version { found: version });
     }

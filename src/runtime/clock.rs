@@ -9,11 +9,11 @@ fn now_us() -> i64 {
 }
 
 /// Now, for the log.
-pub fn log_time() -> LogTime {
+pub(super) fn log_time() -> LogTime {
     LogTime(now_us())
 }
 
 /// Now, for messages without a time of their own.
-pub fn event_time() -> EventTime {
+pub(super) fn event_time() -> EventTime {
     EventTime(now_us())
 }

@@ -10,8 +10,8 @@ use super::gauges;
 use super::worker::{Assumed, ToWorker, WorkerHandle};
 use crate::log::Log;
 use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError};
-use dataflows::state::PartitionState;
 use dataflows::model::{Offset, Partition};
+use dataflows::state::PartitionState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
@@ -64,7 +64,7 @@ pub enum CommitLoopError {
 }
 
 /// One worker's committer.
-pub struct CommitLoop {
+pub(super) struct CommitLoop {
     /// The database.
     pub store: Store,
     /// The log, for its identity and extent.
@@ -83,7 +83,7 @@ impl CommitLoop {
     /// Runs until the worker ends.
     ///
     /// Errors: the daemon must end, see [`CommitLoopError`].
-    pub async fn run(mut self) -> Result<(), CommitLoopError> {
+    pub(super) async fn run(mut self) -> Result<(), CommitLoopError> {
         let mut backoff = Backoff::default();
         loop {
             match self.take().await {

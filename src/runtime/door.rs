@@ -7,9 +7,9 @@ use super::serve::ServeError;
 use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;
+use crate::query::{Query, ReadAccess, Readers};
 use crate::registry::Directory;
 use crate::store::StoreError;
-use crate::query::{Query, ReadAccess, Readers};
 use crate::{ingest, query, telemetry};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the server needs of the daemon.
-pub struct Door {
+pub(super) struct Door {
     /// Tokens and devices.
     pub directory: Arc<Directory>,
     /// Where uplinks go.
@@ -42,7 +42,7 @@ pub struct Door {
 }
 
 /// The running server.
-pub struct Server {
+pub(super) struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     close: oneshot::Sender<()>,
@@ -51,7 +51,7 @@ pub struct Server {
 
 impl Server {
     /// Lets requests that are under way finish, and ends.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         // A server that has ended already needs no telling.
         let _ = self.close.send(());
         if tokio::time::timeout(CLOSE_TIMEOUT, self.task).await.is_err() {
@@ -63,7 +63,7 @@ impl Server {
 /// Listens and serves.
 ///
 /// Errors: the address cannot be listened on.
-pub async fn open(door: Door, config: &Config) -> Result<Server, ServeError> {
+pub(super) async fn open(door: Door, config: &Config) -> Result<Server, ServeError> {
     let address = config.http.listen;
     let listen = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;

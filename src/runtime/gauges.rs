@@ -4,7 +4,7 @@ use super::view::{Status, View};
 use crate::log::Log;
 use crate::registry::Directory;
 use crate::store::Committed;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, Unit};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const UPLINKS: &str = "weir_uplinks_total";
 const MEASUREMENTS: &str = "weir_measurements_total";
 
 /// Describes the metrics to the exporter.
-pub fn describe() {
+pub(super) fn describe() {
     describe_counter!(COMMITS, "Commits that reached the database.");
     describe_histogram!(COMMIT_ROWS, Unit::Count, "Rows in a commit.");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time from handing a commit over to its confirmation.");
@@ -40,7 +40,7 @@ pub fn describe() {
 }
 
 /// A commit reached the database.
-pub fn commit(committed: &Committed, took: Duration) {
+pub(super) fn commit(committed: &Committed, took: Duration) {
     counter!(COMMITS).increment(1);
     histogram!(COMMIT_ROWS).record(committed.rows as f64);
     histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
@@ -48,7 +48,7 @@ pub fn commit(committed: &Committed, took: Duration) {
 }
 
 /// Publishes the daemon's figures until it is dropped.
-pub async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
+pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
     let mut period = tokio::time::interval(PERIOD);
     loop {
         period.tick().await;

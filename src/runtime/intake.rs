@@ -5,11 +5,11 @@ use crate::ingest::{Access, Intake, IntakeError};
 use crate::log::{AppendError, Log, NewRecord};
 use crate::registry::Directory;
 use dataflows::model::{DeviceId, Partition, Record, RegistryChange, Uplink};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Appends what ingest admits.
-pub struct LogIntake {
+pub(super) struct LogIntake {
     directory: Arc<Directory>,
     log: Log,
     stopping: Arc<AtomicBool>,
@@ -17,7 +17,7 @@ pub struct LogIntake {
 
 impl LogIntake {
     /// `stopping` closes the door at shutdown.
-    pub fn new(directory: Arc<Directory>, log: Log, stopping: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(directory: Arc<Directory>, log: Log, stopping: Arc<AtomicBool>) -> Self {
         Self { directory, log, stopping }
     }
 }

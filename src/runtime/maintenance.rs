@@ -2,8 +2,8 @@
 
 use crate::log::Log;
 use crate::registry::Directory;
-use crate::store::{maintenance, Store, StoreError};
-use dataflows::model::{LogTime, Offset, Partition, HOUR_US};
+use crate::store::{Store, StoreError, maintenance};
+use dataflows::model::{HOUR_US, LogTime, Offset, Partition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Extents {
 
 /// How much of the log is kept.
 #[derive(Clone, Copy)]
-pub struct Keep {
+pub(super) struct Keep {
     /// For so long behind the newest checkpoint. Unit: microseconds.
     pub retention_us: i64,
     /// The log's size bound. Unit: bytes.
@@ -47,7 +47,7 @@ pub struct Keep {
 }
 
 /// Does the chores until it is dropped.
-pub async fn run(store: Store, log: Log, directory: Arc<Directory>, keep: Keep, clock: impl Fn() -> LogTime) {
+pub(super) async fn run(store: Store, log: Log, directory: Arc<Directory>, keep: Keep, clock: impl Fn() -> LogTime) {
     let mut extents = Extents::default();
     let mut period = tokio::time::interval(PERIOD);
     loop {

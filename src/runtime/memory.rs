@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts commits and the queries that run, so that memory is dropped when nobody needs it.
 #[derive(Default)]
-pub struct Guards {
+pub(super) struct Guards {
     state: Mutex<GuardState>,
 }
 
@@ -33,7 +33,7 @@ impl Guards {
     }
 
     /// Registers a query that begins now.
-    pub fn begin(self: &Arc<Self>) -> Guard {
+    pub(super) fn begin(self: &Arc<Self>) -> Guard {
         let mut state = self.state();
         let began = state.commits;
         *state.running.entry(began).or_default() += 1;
@@ -54,7 +54,7 @@ impl Guards {
 }
 
 /// A running query. Released when it is dropped.
-pub struct Guard {
+pub(super) struct Guard {
     guards: Arc<Guards>,
     began: u64,
 }
@@ -72,7 +72,7 @@ impl Drop for Guard {
 }
 
 /// A worker's commits that are on their way, or that a running query may not see in the tables.
-pub struct Retained {
+pub(super) struct Retained {
     guards: Arc<Guards>,
     in_flight: Option<Arc<Commit>>,
     confirmed: VecDeque<(u64, Arc<Commit>)>,
@@ -80,18 +80,18 @@ pub struct Retained {
 
 impl Retained {
     /// Starts empty.
-    pub fn new(guards: Arc<Guards>) -> Self {
+    pub(super) fn new(guards: Arc<Guards>) -> Self {
         Self { guards, in_flight: None, confirmed: VecDeque::new() }
     }
 
     /// A commit is handed to the committer.
-    pub fn send(&mut self, commit: Arc<Commit>) {
+    pub(super) fn send(&mut self, commit: Arc<Commit>) {
         debug_assert!(self.in_flight.is_none(), "one commit at a time");
         self.in_flight = Some(commit);
     }
 
     /// The commit on its way was confirmed.
-    pub fn committed(&mut self) -> Option<Arc<Commit>> {
+    pub(super) fn committed(&mut self) -> Option<Arc<Commit>> {
         let commit = self.in_flight.take()?;
         if !commit.outputs.partials.is_empty() {
             self.confirmed.push_back((self.guards.confirm(), Arc::clone(&commit)));
@@ -100,19 +100,19 @@ impl Retained {
     }
 
     /// Whether a commit is on its way.
-    pub fn is_in_flight(&self) -> bool {
+    pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
 
     /// Drops the commits that every running query sees in the tables.
-    pub fn drop_seen(&mut self) {
+    pub(super) fn drop_seen(&mut self) {
         while self.confirmed.front().is_some_and(|(number, _)| self.guards.is_seen_by_all(*number)) {
             self.confirmed.pop_front();
         }
     }
 
     /// Forgets everything: the worker starts anew.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.in_flight = None;
         self.confirmed.clear();
     }
@@ -124,7 +124,7 @@ impl Retained {
 }
 
 /// Reads the memory of all workers.
-pub struct WorkersMemory {
+pub(super) struct WorkersMemory {
     /// The worker of partition p is `workers[p % workers.len()]`.
     workers: Vec<WorkerHandle>,
     guards: Arc<Guards>,
@@ -133,7 +133,7 @@ pub struct WorkersMemory {
 
 impl WorkersMemory {
     /// Reads from `workers`, whose commits are counted by `guards`.
-    pub fn new(workers: Vec<WorkerHandle>, guards: Arc<Guards>, partitions: u16) -> Self {
+    pub(super) fn new(workers: Vec<WorkerHandle>, guards: Arc<Guards>, partitions: u16) -> Self {
         Self { workers, guards, partitions }
     }
 
@@ -165,10 +165,16 @@ impl Memory for WorkersMemory {
         self.look(partition, move |peek| peek.graph.latest(tenant, &device).into_iter().map(latest).collect()).await
     }
 
-    async fn partials(&self, partition: Partition, series: Vec<SeriesId>, level: BucketLevel) -> Result<MemoryPartials, MemoryError> {
+    async fn partials(
+        &self,
+        partition: Partition,
+        series: Vec<SeriesId>,
+        level: BucketLevel,
+    ) -> Result<MemoryPartials, MemoryError> {
         self.look(partition, move |peek| {
             let position = peek.owned.iter().find(|o| o.partition == partition).map_or(Offset(0), |o| o.next);
-            let wanted = |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && series.contains(&p.row.series);
+            let wanted =
+                |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && series.contains(&p.row.series);
             let emitted = peek.retained.partials().chain(&peek.pending.partials).filter(wanted).cloned().collect();
             MemoryPartials { position, open: peek.graph.open_partials(&series, level), emitted }
         })

@@ -30,6 +30,6 @@ mod verdicts;
 mod view;
 mod worker;
 
-pub use checkpoint::{CheckpointError, CHECKPOINT_VERSION};
-pub use serve::{serve, ServeError};
+pub use checkpoint::{CHECKPOINT_VERSION, CheckpointError};
+pub use serve::{ServeError, serve};
 pub use view::{PartitionStatus, Status, View};

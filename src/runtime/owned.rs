@@ -6,7 +6,7 @@ use dataflows::model::{Entry, LogTime, Offset, Partition, Record};
 use std::collections::BTreeSet;
 
 /// One partition's place.
-pub struct Owned {
+pub(super) struct Owned {
     /// Which.
     pub partition: Partition,
     /// The ownership under which its commits are made.
@@ -26,7 +26,7 @@ pub struct Owned {
 }
 
 /// A record that no version of this program wrote as it is.
-pub struct Unreadable {
+pub(super) struct Unreadable {
     /// Where it stands.
     pub record: RawRecord,
     /// Why it cannot be read.
@@ -37,7 +37,13 @@ impl Owned {
     /// Takes a partition over whose state stands at `next`, and finds the verdicts that lie ahead.
     ///
     /// Cost: reads the log from `next` to its end; only verdicts are decoded.
-    pub fn assume(log: &Log, partition: Partition, owner_epoch: u64, next: Offset, committed: Offset) -> Result<Self, ReadError> {
+    pub(super) fn assume(
+        log: &Log,
+        partition: Partition,
+        owner_epoch: u64,
+        next: Offset,
+        committed: Offset,
+    ) -> Result<Self, ReadError> {
         let mut condemned = BTreeSet::new();
         let mut records = Vec::new();
         let (mut at, end) = (next, log.end(partition));
@@ -55,12 +61,12 @@ impl Owned {
     }
 
     /// Whether its rows are still below what the database holds already.
-    pub fn is_replaying(&self) -> bool {
+    pub(super) fn is_replaying(&self) -> bool {
         self.next < self.committed
     }
 
     /// Reads on, up to about `bytes_max`, and gives what it read as entries of the graph.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         log: &Log,
         bytes_max: usize,

@@ -17,7 +17,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// What a committer needs of its worker.
-pub struct Seat {
+pub(super) struct Seat {
     /// The worker's partitions, in order.
     pub partitions: Vec<Partition>,
     /// The worker.
@@ -27,7 +27,7 @@ pub struct Seat {
 }
 
 /// All workers.
-pub struct WorkerPool {
+pub(super) struct WorkerPool {
     handles: Vec<WorkerHandle>,
     seats: Vec<Seat>,
     /// Each worker's end.
@@ -36,7 +36,13 @@ pub struct WorkerPool {
 
 impl WorkerPool {
     /// Starts `count` threads; they hold no partition yet.
-    pub fn start(count: usize, log: &Log, decoders: &Decoders, view: &Arc<View>, guards: &Arc<Guards>) -> io::Result<Self> {
+    pub(super) fn start(
+        count: usize,
+        log: &Log,
+        decoders: &Decoders,
+        view: &Arc<View>,
+        guards: &Arc<Guards>,
+    ) -> io::Result<Self> {
         let (ended_sender, ended) = mpsc::channel(count);
         let mut pool = Self { handles: Vec::new(), seats: Vec::new(), ended };
         for index in 0..count {
@@ -62,24 +68,24 @@ impl WorkerPool {
     }
 
     /// How to reach each worker, by its index.
-    pub fn handles(&self) -> Vec<WorkerHandle> {
+    pub(super) fn handles(&self) -> Vec<WorkerHandle> {
         self.handles.clone()
     }
 
     /// Gives the seats of the committers, once.
-    pub fn take_seats(&mut self) -> Vec<Seat> {
+    pub(super) fn take_seats(&mut self) -> Vec<Seat> {
         std::mem::take(&mut self.seats)
     }
 
     /// Tells all workers to work off the log and end, by `deadline` at the latest.
-    pub fn stop(&self, deadline: Instant) {
+    pub(super) fn stop(&self, deadline: Instant) {
         self.handles.iter().for_each(|worker| worker.send(ToWorker::Stop { deadline }));
     }
 
     /// Waits until every worker has ended.
     ///
     /// Errors: the first worker's that failed.
-    pub async fn join(&mut self) -> Result<(), WorkerError> {
+    pub(super) async fn join(&mut self) -> Result<(), WorkerError> {
         for _ in 0..self.handles.len() {
             self.ended.recv().await.unwrap_or(Ok(()))?;
         }
@@ -87,7 +93,7 @@ impl WorkerPool {
     }
 
     /// Waits for a worker that fails; for ever, where none does.
-    pub async fn failure(&mut self) -> WorkerError {
+    pub(super) async fn failure(&mut self) -> WorkerError {
         loop {
             match self.ended.recv().await {
                 Some(Err(error)) => return error,

@@ -26,7 +26,7 @@ enum Problem {
 }
 
 /// Keeps `directory` in step with the database until it is dropped.
-pub async fn run(store: Store, directory: Arc<Directory>, decoders: Decoders) {
+pub(super) async fn run(store: Store, directory: Arc<Directory>, decoders: Decoders) {
     let mut told = Vec::new();
     loop {
         if let Err(problem) = follow(&store, &directory, &decoders, &mut told).await {
@@ -43,7 +43,8 @@ async fn follow(store: &Store, directory: &Directory, decoders: &Decoders, told:
         for (hash, kind, body) in tables::missing_decoders(&client, |hash| decoders.has(hash)).await? {
             let decoders = decoders.clone();
             let kind = if kind == "wasm" { DecoderKind::Wasm } else { DecoderKind::JavaScript };
-            let put = tokio::task::spawn_blocking(move || decoders.put(kind, &body)).await.expect("storing a decoder does not panic");
+            let put =
+                tokio::task::spawn_blocking(move || decoders.put(kind, &body)).await.expect("storing a decoder does not panic");
             if let Err(error) = put {
                 tracing::error!(decoder = %hash, %error, "the decoder cannot be used");
             }

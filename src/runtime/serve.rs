@@ -78,7 +78,11 @@ pub enum ServeError {
 /// uplinks are taken.
 ///
 /// Errors: see [`ServeError`]; what was acknowledged is in the log then.
-pub async fn serve(config: Config, listening: impl FnOnce(SocketAddr), shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn serve(
+    config: Config,
+    listening: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     gauges::describe();
     let dir = &config.log.dir;
     std::fs::create_dir_all(dir).map_err(|error| ServeError::DataDirectory { path: dir.clone(), error })?;

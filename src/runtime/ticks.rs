@@ -14,7 +14,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 const QUIET_US: i64 = MINUTE_US;
 
 /// Appends ticks until it is dropped.
-pub async fn run(log: Log, view: Arc<View>, clock: impl Fn() -> LogTime) {
+pub(super) async fn run(log: Log, view: Arc<View>, clock: impl Fn() -> LogTime) {
     let mut period = tokio::time::interval(PERIOD);
     loop {
         period.tick().await;

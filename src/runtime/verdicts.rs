@@ -7,7 +7,7 @@ use dataflows::model::{Offset, Partition, Record};
 use std::error::Error;
 
 /// Appends verdicts to the log.
-pub struct LogVerdicts(pub Log);
+pub(super) struct LogVerdicts(pub Log);
 
 impl VerdictSink for LogVerdicts {
     fn condemn(&self, partition: Partition, uplink: Offset) -> Result<(), Box<dyn Error + Send + Sync>> {

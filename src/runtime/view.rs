@@ -15,7 +15,7 @@ pub struct View {
 
 /// The live figures of one partition.
 #[derive(Default)]
-pub struct PartitionView {
+pub(super) struct PartitionView {
     assumed: AtomicBool,
     processed: AtomicU64,
     committed: AtomicU64,
@@ -60,7 +60,11 @@ pub struct Status {
 impl View {
     /// Starts with nothing assumed.
     pub fn new(partitions: u16) -> Self {
-        Self { partitions: (0..partitions).map(|_| PartitionView::default()).collect(), level: OnceLock::new(), last_commit_rows: AtomicU64::new(0) }
+        Self {
+            partitions: (0..partitions).map(|_| PartitionView::default()).collect(),
+            level: OnceLock::new(),
+            last_commit_rows: AtomicU64::new(0),
+        }
     }
 
     fn of(&self, partition: Partition) -> &PartitionView {

@@ -14,12 +14,10 @@ use super::view::View;
 use crate::log::{Log, RawRecord, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
 use dataflows::graph::Graph;
-use dataflows::model::{
-    DeviceId, Entry, LogTime, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo, MINUTE_US,
-};
+use dataflows::model::{DeviceId, Entry, LogTime, MINUTE_US, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo};
 use dataflows::state::PartitionState;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +33,7 @@ const CHECKPOINT_AGE_US: i64 = 5 * MINUTE_US;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
-pub enum ToWorker {
+pub(super) enum ToWorker {
     /// The partitions are ours, in this state; all that the worker held is void.
     Assume(Vec<Assumed>),
     /// The commit on its way has reached the database.
@@ -50,7 +48,7 @@ pub enum ToWorker {
 }
 
 /// A partition as the database has it.
-pub struct Assumed {
+pub(super) struct Assumed {
     /// Which.
     pub partition: Partition,
     /// The ownership under which commits are made.
@@ -62,7 +60,7 @@ pub struct Assumed {
 }
 
 /// What a look into a worker sees.
-pub struct Peek<'a> {
+pub(super) struct Peek<'a> {
     /// The graph, between two runs.
     pub graph: &'a Graph,
     /// Rows that wait for the committer.
@@ -75,26 +73,26 @@ pub struct Peek<'a> {
 
 /// How others reach a worker.
 #[derive(Clone)]
-pub struct WorkerHandle {
+pub(super) struct WorkerHandle {
     sender: Sender<ToWorker>,
     thread: Thread,
 }
 
 impl WorkerHandle {
     /// Joins both halves.
-    pub fn new(sender: Sender<ToWorker>, thread: Thread) -> Self {
+    pub(super) fn new(sender: Sender<ToWorker>, thread: Thread) -> Self {
         Self { sender, thread }
     }
 
     /// Tells the worker something. A worker that has ended hears nothing, which is not an error.
-    pub fn send(&self, message: ToWorker) {
+    pub(super) fn send(&self, message: ToWorker) {
         if self.sender.send(message).is_ok() {
             self.thread.unpark();
         }
     }
 
     /// Wakes the worker: there is something new in the log.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.thread.unpark();
     }
 }
@@ -108,7 +106,7 @@ pub enum WorkerError {
 }
 
 /// One worker's state.
-pub struct Worker {
+pub(super) struct Worker {
     graph: Graph,
     log: Log,
     view: Arc<View>,
@@ -129,7 +127,7 @@ struct Stopping {
 
 impl Worker {
     /// Starts with no partition: the committer brings them.
-    pub fn new(
+    pub(super) fn new(
         graph: Graph,
         log: Log,
         view: Arc<View>,
@@ -144,7 +142,7 @@ impl Worker {
     /// Works until it is stopped and all that it had to commit is committed.
     ///
     /// Errors: the log cannot be read.
-    pub fn run(mut self) -> Result<(), WorkerError> {
+    pub(super) fn run(mut self) -> Result<(), WorkerError> {
         loop {
             self.hear()?;
             self.retained.drop_seen();
@@ -164,12 +162,9 @@ impl Worker {
             match self.inbox.try_recv() {
                 Ok(ToWorker::Assume(partitions)) => self.assume(partitions)?,
                 Ok(ToWorker::Committed) => self.committed(),
-                Ok(ToWorker::Peek(look)) => look(&Peek {
-                    graph: &self.graph,
-                    pending: &self.pending,
-                    retained: &self.retained,
-                    owned: &self.owned,
-                }),
+                Ok(ToWorker::Peek(look)) => {
+                    look(&Peek { graph: &self.graph, pending: &self.pending, retained: &self.retained, owned: &self.owned })
+                }
                 Ok(ToWorker::Stop { deadline }) => {
                     let ends = self.owned.iter().map(|o| (o.partition, self.log.end(o.partition))).collect();
                     self.stopping = Some(Stopping { deadline, ends });
@@ -293,12 +288,15 @@ impl Worker {
     /// Whether all that the log held when the stop was asked for went through the graph.
     fn is_drained(&self) -> bool {
         let next = |partition| self.owned.iter().find(|o| o.partition == partition).map(|o| o.next);
-        self.stopping.as_ref().is_some_and(|s| s.ends.iter().all(|(partition, end)| next(*partition).is_some_and(|next| next >= *end)))
+        self.stopping
+            .as_ref()
+            .is_some_and(|s| s.ends.iter().all(|(partition, end)| next(*partition).is_some_and(|next| next >= *end)))
     }
 
     /// Whether it was stopped and nothing is left to commit. Past the deadline nothing waits for the database.
     fn is_done(&self) -> bool {
-        let settled = || !self.retained.is_in_flight() && self.owned.iter().all(|o| o.next == o.committed && o.checkpointed == o.next);
+        let settled =
+            || !self.retained.is_in_flight() && self.owned.iter().all(|o| o.next == o.committed && o.checkpointed == o.next);
         self.stopping.is_some() && ((self.is_drained() && settled()) || self.out_of_time())
     }
 }
