@@ -197,6 +197,7 @@ impl Worker {
         if self.pending.len() >= ROWS_MAX || self.out_of_time() {
             return Ok(false);
         }
+        let replays = self.owned.iter().any(Owned::is_replaying);
         let (mut entries, mut unreadable) = (Vec::<Entry>::new(), Vec::new());
         for owned in &mut self.owned {
             let from = entries.len();
@@ -210,7 +211,7 @@ impl Worker {
         }
         let mut outputs = self.graph.run(entries);
         self.pending.append(&mut outputs);
-        if self.owned.iter().any(Owned::is_replaying) {
+        if replays {
             // The rows below progress are in the database; only the state had to be rebuilt.
             let committed = |partition| self.owned.iter().find(|o| o.partition == partition).map(|o| o.committed);
             self.pending.retain(|partition, offset| committed(partition).is_some_and(|committed| offset >= committed));
