@@ -25,7 +25,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-const TENANT: &str = "demo";
+/// The demo's tenant.
+pub(super) const TENANT: &str = "demo";
 /// How long the daemon may take to see the demo's devices, and to commit what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,7 +54,7 @@ pub(super) struct Demo {
 }
 
 /// The tokens that the demo makes.
-struct Tokens {
+pub(super) struct Tokens {
     write: String,
     read: String,
 }
@@ -164,7 +165,7 @@ async fn run_daemon(
 }
 
 /// Registers the demo's tenant, templates, devices and tokens.
-async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Result<Tokens> {
+pub(super) async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Result<Tokens> {
     let tenant = NewTenant {
         name: TENANT.into(),
         zone: "UTC".into(),
@@ -200,12 +201,12 @@ async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Result<Tokens> 
     Ok(tokens)
 }
 
-async fn status(url: &str) -> anyhow::Result<Value> {
+pub(super) async fn status(url: &str) -> anyhow::Result<Value> {
     http::get(&format!("{url}/status"), None).await
 }
 
 /// Waits until the daemon is ready and has taken the devices in.
-async fn await_devices(url: &str, devices: usize) -> anyhow::Result<()> {
+pub(super) async fn await_devices(url: &str, devices: usize) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let status = status(url).await?;

@@ -3,6 +3,7 @@
 mod decode;
 mod demo;
 mod http;
+mod load;
 mod log;
 mod output;
 mod registry;
@@ -60,6 +61,8 @@ enum Command {
     Serve(serve::Serve),
     /// Run the daemon with a simulated fleet, and show what it does.
     Demo(demo::Demo),
+    /// Measure how fast a full log becomes committed rows.
+    Load(load::Load),
     /// Bring the database's schema up to date.
     Migrate,
     /// Show a running daemon's state.
@@ -97,6 +100,7 @@ pub fn run() -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(serve) => runtime.block_on(serve.run(&settings)),
         Command::Demo(demo) => runtime.block_on(demo.run(&settings)),
+        Command::Load(load) => runtime.block_on(load.run(&settings)),
         Command::Migrate => runtime.block_on(migrate(&settings)),
         Command::Status(status) => runtime.block_on(status.run(&settings)),
         Command::Tenant(tenant) => runtime.block_on(tenant.run(&settings)),

@@ -7,12 +7,13 @@
 //! Invariant: nothing here asks the daemon what is right. The expectation is computed from the readings
 //! that the fleet made up, by formulas of its own.
 
+pub mod backlog;
 pub mod envelope;
 pub mod expectation;
 pub mod fleet;
 pub mod kinds;
-mod random;
 pub mod process;
+mod random;
 pub mod rules;
 mod schedule;
 pub mod sender;
