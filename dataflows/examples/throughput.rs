@@ -6,9 +6,8 @@
 //! `cargo run --release -p dataflows --example throughput [uplinks per run] [stride]`
 
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
-use dataflows::graph::Graph;
+use dataflows::graph::{Graph, PartitionState};
 use dataflows::model::*;
-use dataflows::state::PartitionState;
 use std::collections::BTreeMap;
 use std::fs;
 
