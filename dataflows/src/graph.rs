@@ -22,7 +22,7 @@ use crate::operators::{Builder, Shared};
 use crate::registry::InEffect;
 use crate::series::device::series;
 use crate::series::fleet::Fleet;
-use crate::state::PartitionState;
+pub use crate::state::PartitionState;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 use std::cell::RefCell;

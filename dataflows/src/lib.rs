@@ -14,12 +14,12 @@ pub mod decode;
 pub mod graph;
 pub mod model;
 pub mod oracle;
-pub mod state;
 
 mod element;
 mod limits;
 mod operators;
 mod registry;
 mod series;
+mod state;
 
 pub use limits::*;

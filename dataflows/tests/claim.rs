@@ -6,10 +6,9 @@ mod common;
 
 use common::log::BEGIN_US;
 use common::*;
-use dataflows::graph::Graph;
+use dataflows::graph::{Graph, PartitionState};
 use dataflows::model::*;
 use dataflows::oracle::in_order;
-use dataflows::state::PartitionState;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

@@ -5,10 +5,9 @@ mod common;
 
 use common::log::{PARTITIONS, log};
 use common::{Scripted, check_equations, comparable};
-use dataflows::graph::Graph;
+use dataflows::graph::{Graph, PartitionState};
 use dataflows::model::*;
 use dataflows::oracle::Oracle;
-use dataflows::state::PartitionState;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
