@@ -1,6 +1,6 @@
 //! The state of one partition as bytes: zstd of postcard, with a version of its own.
 
-use dataflows::state::PartitionState;
+use dataflows::graph::PartitionState;
 
 /// The format of a checkpoint's bytes. A checkpoint of another version is refused.
 pub const CHECKPOINT_VERSION: u32 = 1;

@@ -11,7 +11,7 @@ use super::worker::{Assumed, ToWorker, WorkerHandle};
 use crate::log::Log;
 use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError};
 use dataflows::model::{Offset, Partition};
-use dataflows::state::PartitionState;
+use dataflows::graph::PartitionState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;

@@ -15,7 +15,7 @@ use crate::log::{Log, RawRecord, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
 use dataflows::graph::Graph;
 use dataflows::model::{DeviceId, Entry, LogTime, MINUTE_US, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo};
-use dataflows::state::PartitionState;
+use dataflows::graph::PartitionState;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
