@@ -3,6 +3,7 @@
 //! Owns the command line and the exit code. Whatever a command starts has ended when it ends.
 
 mod demo;
+mod guests;
 mod interrupts;
 mod process;
 mod servers;
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Options),
     /// Starts weir with a simulated fleet on a database of its own.
     Demo(demo::Options),
+    /// Builds the wasm guests in `decoders/built`, or checks that they are what their sources build.
+    Guests(guests::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
 }
@@ -54,6 +57,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
     match command {
         Command::Test(options) => test::run(&options, &workspace, interrupts),
         Command::Demo(options) => demo::run(&options, &workspace, interrupts),
+        Command::Guests(options) => guests::run(&options, &workspace),
         Command::Servers => servers::foreground(&workspace, interrupts),
     }
 }
