@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 
-/// The tables are compared at least this often: a notification may be lost.
-const PERIOD: Duration = Duration::from_secs(30);
+/// The tables are compared at least this often, whether or not anybody says that they changed.
+const PERIOD: Duration = Duration::from_secs(300);
 /// Notifications that come this close together cause one comparison.
 const GATHER: Duration = Duration::from_millis(50);
 /// Wait after a failure.

@@ -127,6 +127,9 @@ pub async fn serve(
             }
         }
     };
+    // Waited for, so that nobody holds the log any more when this returns.
+    committers.shutdown().await;
+    tasks.shutdown().await;
     server.close().await;
     if let Err(error) = directory.save(true).await {
         tracing::warn!(%error, "the next start scans more of the log");

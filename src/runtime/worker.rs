@@ -4,8 +4,8 @@
 //! committer is free: commits are small under light load and large under heavy load, with no timer.
 //! It stops reading while too many rows wait, so that a slow database costs bounded memory.
 //!
-//! State: the graph, at most [`ROWS_MAX`] rows waiting (and one batch more), the rows of one commit
-//! on its way, and emitted partials that a running query may still need.
+//! State: the graph, at most [`ROWS_MAX`] rows and [`QUARANTINED_BYTES_MAX`] waiting (and one batch
+//! more), the rows of one commit on its way, and emitted partials that a running query may still need.
 
 use super::checkpoint;
 use super::memory::Retained;
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Rows that may wait for the committer before the worker stops reading.
 const ROWS_MAX: usize = 200_000;
+/// Bytes of quarantined records that may wait, for they are much larger than other rows.
+const QUARANTINED_BYTES_MAX: usize = 64 << 20;
 /// Bytes of log that a partition gives to one run of the graph.
 const READ_BYTES: usize = 256 << 10;
 /// A partition is checkpointed when replaying it would read more records than this …
@@ -194,7 +196,7 @@ impl Worker {
 
     /// Reads some records of every partition and runs them through the graph. Tells whether there were any.
     fn advance(&mut self) -> Result<bool, WorkerError> {
-        if self.pending.len() >= ROWS_MAX || self.out_of_time() {
+        if self.is_full() || self.out_of_time() {
             return Ok(false);
         }
         let replays = self.owned.iter().any(Owned::is_replaying);
@@ -221,6 +223,11 @@ impl Worker {
             self.view.processed(owned.partition, owned.next, open_state, counts);
         }
         Ok(true)
+    }
+
+    fn is_full(&self) -> bool {
+        let quarantined_bytes = || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
+        self.pending.len() >= ROWS_MAX || quarantined_bytes() >= QUARANTINED_BYTES_MAX
     }
 
     /// Hands what waits to the committer, if that is free. Tells whether it did.
