@@ -4,6 +4,7 @@
 //! it (the panic hook aborts): going on without its partitions would only hide the loss.
 
 use super::memory::{Guards, Retained};
+use super::pace::Pace;
 use super::view::View;
 use super::worker::{ToWorker, Worker, WorkerError, WorkerHandle};
 use crate::decoder::Decoders;
@@ -38,6 +39,7 @@ impl WorkerPool {
     /// Starts `count` threads; they hold no partition yet.
     pub(super) fn start(
         count: usize,
+        pace: Pace,
         log: &Log,
         decoders: &Decoders,
         view: &Arc<View>,
@@ -53,7 +55,7 @@ impl WorkerPool {
             let (its_log, ended) = (log.clone(), ended_sender.clone());
             let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
                 let graph = Graph::new(Box::new(decoders.worker()));
-                let result = Worker::new(graph, its_log, view, inbox, commit_sender, retained).run();
+                let result = Worker::new(graph, pace, its_log, view, inbox, commit_sender, retained).run();
                 // The daemon may be gone already.
                 let _ = ended.blocking_send(result);
             })?;
