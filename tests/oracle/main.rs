@@ -4,6 +4,7 @@
 //! The way from the log to the tables is the real one: a log on disk, decoders in wasm, workers,
 //! committers, a server. Every log is written from a seed, which a failure prints.
 
+#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/database.rs"]
 mod database;
 #[path = "../../src/load/random.rs"]

@@ -75,7 +75,7 @@ pub(crate) fn specs(random: &mut Random) -> BTreeMap<&'static str, FieldSpec> {
     let mut specs = BTreeMap::new();
     for name in ["level", "tank_left", "temperature", "humidity"] {
         let unit = [None, None, Some("K"), Some("°C")][random.below(4) as usize].map(Into::into);
-        let deadband_bits = [0.0, 0.0, 0.15, 1.0][random.below(4) as usize].to_bits();
+        let deadband_bits = [0.0f64, 0.0, 0.15, 1.0][random.below(4) as usize].to_bits();
         let heartbeat_us = [None, None, Some(20 * MINUTE_US)][random.below(3) as usize];
         specs.insert(name, FieldSpec { unit, deadband_bits, heartbeat_us });
     }
