@@ -28,7 +28,9 @@ fn time_and_randomness_come_from_the_uplink() {
 
     assert_eq!(bench.decode(decoding, &[1]).unwrap(), first, "the same uplink, later");
     assert_eq!(decode(&mut bench.decoders.worker(), decoding, &[1], Offset(9)).unwrap(), first, "another instance");
-    let field = |decoded: dataflows::decode::Decoded, name: &str| decoded.measurements.iter().find(|m| &*m.field == name).unwrap().value.clone();
+    let field = |decoded: dataflows::decode::Decoded, name: &str| {
+        decoded.measurements.iter().find(|m| &*m.field == name).unwrap().value.clone()
+    };
     assert_ne!(field(bench.decode(decoding, &[2]).unwrap(), "random"), value("random"), "another uplink");
     let mut later = uplink(&[1]);
     later.received_at = EventTime(later.received_at.0 + 1_000);
@@ -58,7 +60,8 @@ fn compiled_code_from_disk_gives_the_same_and_damage_is_noticed() {
         std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
     }
     let mut run = || {
-        let decoders = Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(decoder_support::Verdicts::default())).unwrap();
+        let decoders =
+            Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(decoder_support::Verdicts::default())).unwrap();
         let mut worker = decoders.worker();
         (decode(&mut worker, script, &frame, Offset(1)).unwrap(), decode(&mut worker, module, &frame, Offset(2)).unwrap())
     };

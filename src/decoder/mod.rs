@@ -4,9 +4,9 @@
 //! source, run by QuickJS in wasm, or a wasm module. Invariants:
 //!
 //! - A result depends on the uplink, the device's variables and the decoder alone. Nothing survives
-//!   from one uplink to the next ([`sandbox`]), time and randomness come from the uplink, and every
+//!   from one uplink to the next (`sandbox`), time and randomness come from the uplink, and every
 //!   budget is counted, not measured.
-//! - What no count can end, the watchdog ends ([`watchdog`]), and its verdict is in the log before
+//! - What no count can end, the watchdog ends (`watchdog`), and its verdict is in the log before
 //!   the worker passes the uplink.
 //! - A decoder is on disk, fsynced and named by its SHA-256, before anything may name it.
 
@@ -27,6 +27,8 @@ pub mod templates;
 
 #[cfg(test)]
 mod leaks;
+#[cfg(test)]
+mod modules;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

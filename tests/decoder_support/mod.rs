@@ -68,7 +68,12 @@ pub fn decode(worker: &mut WorkerDecoder, decoding: Decoding, frame: &[u8], offs
 }
 
 /// Decodes an uplink.
-pub fn decode_uplink(worker: &mut WorkerDecoder, decoding: Decoding, uplink: &Uplink, offset: Offset) -> Result<Decoded, DecodeFailure> {
+pub fn decode_uplink(
+    worker: &mut WorkerDecoder,
+    decoding: Decoding,
+    uplink: &Uplink,
+    offset: Offset,
+) -> Result<Decoded, DecodeFailure> {
     let template = Template { no: TemplateNo(1), name: "test".into(), decoding, fields: BTreeMap::new() };
     let device = Device {
         no: DeviceNo(1),

@@ -3,6 +3,7 @@
 //! Owns the command line and the exit code. Whatever a command starts has ended when it ends.
 
 mod demo;
+mod guests;
 mod interrupts;
 mod process;
 mod servers;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
+    /// Builds the wasm that weir embeds from the sources in `decoders/`, or checks it.
+    Guests(guests::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
         Command::Test(options) => test::run(&options, &workspace, interrupts),
         Command::Demo(options) => demo::run(&options, &workspace, interrupts),
         Command::Servers => servers::foreground(&workspace, interrupts),
+        Command::Guests(options) => guests::run(&options, &workspace),
     }
 }
 
