@@ -189,7 +189,7 @@ fn is_history(items: &[Tree<'_>]) -> bool {
 }
 
 /// PostgreSQL's texts cannot hold U+0000.
-fn storable<'t>(text: &'t Cow<'_, str>) -> Cow<'t, str> {
+fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 

@@ -1,10 +1,8 @@
 //! Scripts that try to take more than they are given: each ends within its limits, with a reason,
 //! and the worker goes on as if it had not been there.
 
-mod decoder_support;
-
+use crate::support::Bench;
 use dataflows::model::{Decoding, Offset, Partition, Reason};
-use decoder_support::Bench;
 use std::time::{Duration, Instant};
 use weir::decoder::{DecoderKind, DecoderLimits};
 
@@ -154,5 +152,5 @@ fn an_uplink_is_not_passed_without_its_verdict() {
         b"function decodeUplink() { var s = 'a'.repeat(1e6); return {data: (s + 'c').indexOf('a'.repeat(5e5) + 'b')} }",
     );
     let decoders = weir::decoder::Decoders::open(bench.dir.path(), limits, std::sync::Arc::new(Broken)).unwrap();
-    let _ = decoder_support::decode(&mut decoders.worker(), Decoding::JavaScript(hash), &[1], Offset(7));
+    let _ = crate::support::decode(&mut decoders.worker(), Decoding::JavaScript(hash), &[1], Offset(7));
 }

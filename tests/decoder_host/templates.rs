@@ -1,8 +1,6 @@
 //! The templates that ship with weir against their test vectors, through the real host.
 
-mod decoder_support;
-
-use decoder_support::Bench;
+use crate::support::Bench;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;

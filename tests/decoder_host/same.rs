@@ -1,10 +1,8 @@
 //! A result depends on the uplink and the decoder alone: not on the instance, not on what came
 //! before, not on whether the compiled code was fresh or from disk.
 
-mod decoder_support;
-
+use crate::support::{Bench, decode, decode_uplink, uplink};
 use dataflows::model::{Decoding, EventTime, Offset, Reason, Value};
-use decoder_support::{Bench, decode, decode_uplink, uplink};
 use std::sync::Arc;
 use weir::decoder::{DecoderKind, DecoderLimits, Decoders, templates};
 
@@ -61,7 +59,7 @@ fn compiled_code_from_disk_gives_the_same_and_damage_is_noticed() {
     }
     let mut run = || {
         let decoders =
-            Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(decoder_support::Verdicts::default())).unwrap();
+            Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(crate::support::Verdicts::default())).unwrap();
         let mut worker = decoders.worker();
         (decode(&mut worker, script, &frame, Offset(1)).unwrap(), decode(&mut worker, module, &frame, Offset(2)).unwrap())
     };
