@@ -169,7 +169,7 @@ fn nothing_survives_an_uplink() {
 
 #[test]
 fn what_throws_or_runs_out_leaves_nothing_either() {
-    let (_dir, decoders) = open(DecoderLimits { steps: 20, wall: Duration::from_secs(60), ..DecoderLimits::default() });
+    let (_dir, decoders) = open(DecoderLimits { steps: 20, watchdog: Duration::from_secs(60), ..DecoderLimits::default() });
     let check = |wrong: &str, expected: &str| {
         let script = format!(
             "var n = 0, kept = []; function decodeUplink(input) {{ n++; if (input.bytes[0] == 9) {{ {wrong} }} return {{data: {{n: n, kept: kept.length}}}} }}"
@@ -185,7 +185,6 @@ fn what_throws_or_runs_out_leaves_nothing_either() {
     check("throw new Error('bad')", "Error: bad");
     check("while (true) kept[n++ % 100] = n", "steps");
     check("while (true) {}", "steps");
-    check("for (;;) kept.push('x'.repeat(100000) + kept.length)", "memory");
     check("(function f() { n++; f() })()", "stack");
     check("return {data: 'x'.repeat(300000)}", "262144 bytes");
     check("var a = []; for (var i = 0; i < 40; i++) a = [a]; return {data: a}", "32 levels");
@@ -193,4 +192,16 @@ fn what_throws_or_runs_out_leaves_nothing_either() {
     check("throw {toString() { while (true) {} }}", "steps");
     check("throw {toString() { throw 1 }}", "no text");
     check("return {errors: [{toString() { throw new Error('no text') }}]}", "no text");
+}
+
+#[test]
+fn an_instance_that_ran_out_of_memory_is_as_loaded_or_thrown_away() {
+    let (_dir, decoders) = open(DecoderLimits { watchdog: Duration::from_secs(60), ..DecoderLimits::default() });
+    for bomb in ["kept.push('x'.repeat(100000) + kept.length)", "kept.push(new Array(1000).fill(1))", "kept.push({a: {b: []}})"] {
+        let script = format!("var kept = []; function decodeUplink(input) {{ while (true) {bomb} }}");
+        let mut program = load(&decoders, &script);
+        let failure = program.decode(&input(&[9])).err().unwrap();
+        assert_eq!(failure.reason.as_str(), "decoder_memory", "{bomb}: {failure:?}");
+        assert!(!program.reset() || program.is_as_loaded(), "{bomb}");
+    }
 }

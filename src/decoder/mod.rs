@@ -86,7 +86,7 @@ impl DecoderKind {
 /// Errors: those of [`Decoders::put`].
 pub fn check(kind: DecoderKind, body: &[u8]) -> Result<(), DecoderError> {
     let limits = DecoderLimits::default();
-    let watchdog = Watchdog::start(limits.wall).map_err(DecoderError::Watchdog)?;
+    let watchdog = Watchdog::start(limits.watchdog).map_err(DecoderError::Watchdog)?;
     let compiler = Compiler::new(None, &limits);
     let (own, trust) = match kind {
         DecoderKind::JavaScript => (JS_ENGINE, Trust::Own),
@@ -163,7 +163,7 @@ impl Decoders {
     pub fn open(dir: &Path, limits: DecoderLimits, verdicts: Arc<dyn VerdictSink>) -> Result<Self, DecoderError> {
         let artifacts = dir.join("artifacts");
         std::fs::create_dir_all(&artifacts).map_err(|error| DecoderError::Disk { path: artifacts.clone(), error })?;
-        let watchdog = Watchdog::start(limits.wall).map_err(DecoderError::Watchdog)?;
+        let watchdog = Watchdog::start(limits.watchdog).map_err(DecoderError::Watchdog)?;
         let compiler = Compiler::new(Some(artifacts), &limits);
         let js_engine = compiler.prepare(JS_ENGINE, Trust::Own).map_err(DecoderError::Engine)?;
         Ok(Self(Arc::new(Shared {

@@ -239,7 +239,7 @@ impl Sandbox {
             _ if exhausted => Stopped::Fuel,
             Some(TrapCode::StackOverflow) => Stopped::Trapped("ran out of stack: look for a recursion that does not end".into()),
             _ if full => Stopped::Memory,
-            Some(trap) => Stopped::Trapped(format!("trapped: {trap}")),
+            Some(trap) => Stopped::Trapped(format!("trapped: {}", trap.message())),
             None => Stopped::Trapped("trapped".into()),
         }
     }

@@ -68,8 +68,8 @@ fn assert_good(bench: &mut Bench, good: Decoding, behind: &str) {
 #[test]
 fn a_hostile_script_ends_within_its_limits_and_leaves_the_worker_alone() {
     // Longer than any count on a busy machine, so that only what polls nothing is killed.
-    let limits = DecoderLimits { wall: Duration::from_secs(4), ..DecoderLimits::default() };
-    let longest = limits.wall * 2;
+    let limits = DecoderLimits { watchdog: Duration::from_secs(4), ..DecoderLimits::default() };
+    let longest = limits.watchdog * 2;
     let mut bench = Bench::open(limits);
     let good = bench.script(GOOD);
     assert_good(&mut bench, good, "nothing");
@@ -97,7 +97,7 @@ fn a_hostile_script_ends_within_its_limits_and_leaves_the_worker_alone() {
 
 #[test]
 fn what_no_step_ends_the_watchdog_ends_with_a_verdict() {
-    let limits = DecoderLimits { wall: Duration::from_millis(200), ..DecoderLimits::default() };
+    let limits = DecoderLimits { watchdog: Duration::from_millis(200), ..DecoderLimits::default() };
     let mut bench = Bench::open(limits);
     let good = bench.script(GOOD);
     // One call of a builtin that polls nothing.
@@ -145,7 +145,7 @@ impl weir::decoder::VerdictSink for Broken {
 #[test]
 #[should_panic(expected = "partition 3 offset 7: the watchdog's verdict is not in the log: no space left on device")]
 fn an_uplink_is_not_passed_without_its_verdict() {
-    let limits = DecoderLimits { wall: Duration::from_millis(100), ..DecoderLimits::default() };
+    let limits = DecoderLimits { watchdog: Duration::from_millis(100), ..DecoderLimits::default() };
     let bench = Bench::open(limits.clone());
     let hash = bench.put(
         DecoderKind::JavaScript,

@@ -57,7 +57,7 @@ fn compiled_code_from_disk_gives_the_same_and_damage_is_noticed() {
     for file in std::fs::read_dir(bench.dir.path()).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
         std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
     }
-    let mut run = || {
+    let run = || {
         let decoders =
             Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(crate::support::Verdicts::default())).unwrap();
         let mut worker = decoders.worker();
