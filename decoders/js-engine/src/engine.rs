@@ -71,14 +71,17 @@ impl Engine {
         let Self { context, entry, input, output, .. } = self;
         output.clear();
         context.with(|ctx| {
-            let found = evaluate(&ctx, input.as_slice(), "decoder.js").and_then(|_| evaluate(&ctx, include_str!("entry.js"), "entry.js"));
+            let found =
+                evaluate(&ctx, input.as_slice(), "decoder.js").and_then(|_| evaluate(&ctx, include_str!("entry.js"), "entry.js"));
             match found.map(Value::into_function) {
                 Ok(Some(function)) => {
                     *entry = Some(Persistent::save(&ctx, function));
                     Status::Done
                 }
                 Ok(None) => {
-                    output.extend_from_slice(b"the script has no function decodeUplink, Decode or Decoder: add decodeUplink(input)");
+                    output.extend_from_slice(
+                        b"the script has no function decodeUplink, Decode or Decoder: add decodeUplink(input)",
+                    );
                     Status::Invalid
                 }
                 Err(error) => match explain(&ctx, error, output) {
