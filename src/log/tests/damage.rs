@@ -27,7 +27,8 @@ fn no_flipped_bit_gives_wrong_bytes_or_silent_loss() {
     let (mut refused, mut found) = (0, 0);
     for round in 0..400 {
         let sim = good.killed();
-        let files: Vec<_> = sim.files().into_iter().filter(|(_, content)| !content.is_empty()).collect();
+        // What is set aside for the next MARK says nothing yet.
+        let files: Vec<_> = sim.files().into_iter().filter(|(name, _)| !name.ends_with(".tmp")).collect();
         let (name, content) = &files[random(files.len())];
         let bit = random(content.len() * 8);
         sim.tamper(name, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
