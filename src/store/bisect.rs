@@ -1,11 +1,11 @@
 //! Writes a commit of which the database refuses some rows: halves a table's rows until the refused
 //! ones stand alone, and puts those into quarantine. All in the one transaction of the commit.
 
+use super::StoreError;
 use super::commit::{Commit, Committed, Refused, StopReason};
 use super::rows::{Batch, Batches, RefusedRow, Row};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, remedy, words};
-use super::StoreError;
 use dataflows::model::{LogTime, SeriesId};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -40,7 +40,10 @@ pub(super) async fn write(session: &mut Session, commit: &Commit, batches: &Batc
     if !quarantine.is_empty() {
         committed.bytes += session.write(&batches.quarantine.table, &quarantine).await.map_err(|failure| match failure {
             Failure::Server(source) if remedy(&source) == Remedy::Bisect => {
-                Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing: "the quarantine was not written", source }))
+                Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query {
+                    doing: "the quarantine was not written",
+                    source,
+                }))
             }
             failure => failure,
         })?;

@@ -88,7 +88,10 @@ pub(super) async fn store(client: &Client, checkpoint: &Checkpoint) -> Result<()
 
 /// Removes a partition's checkpoints of other logs and those behind `offset`.
 pub(super) async fn remove_unusable(
-    transaction: &Transaction<'_>, partition: Partition, log: Uuid, offset: Offset,
+    transaction: &Transaction<'_>,
+    partition: Partition,
+    log: Uuid,
+    offset: Offset,
 ) -> Result<u64, Error> {
     let sql = "DELETE FROM checkpoint WHERE \"partition\" = $1 AND (log_id <> $2 OR \"offset\" > $3)";
     transaction.execute(sql, &[&number(partition), &log, &wire(offset)]).await

@@ -33,7 +33,9 @@ pub enum StoreError {
         source: tokio_postgres::Error,
     },
     /// The schema could not be brought up to date.
-    #[error("the schema could not be brought up to date: {0}. Nothing after the failed step was done; mend it and run `weir migrate`")]
+    #[error(
+        "the schema could not be brought up to date: {0}. Nothing after the failed step was done; mend it and run `weir migrate`"
+    )]
     Migration(#[from] refinery::Error),
     /// The tables are not there.
     #[error("the database has no weir schema: run `weir migrate`")]

@@ -58,7 +58,10 @@ impl Store {
     /// role allowed, and the server ends a session that tries without; so in a session of its own.
     async fn offer_timescale(&self, client: &Client) -> Result<(), StoreError> {
         let offered = client
-            .query_one("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL)", &[])
+            .query_one(
+                "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL)",
+                &[],
+            )
             .await
             .doing("the extensions could not be read")?;
         if offered.get(0) {
@@ -119,10 +122,8 @@ mod tests {
     #[test]
     fn every_migration_is_embedded() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut files: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         assert_eq!(files, MIGRATIONS.map(|(name, _)| format!("{name}.sql")));
     }

@@ -116,9 +116,8 @@ mod tests {
     use super::*;
 
     fn check(existing: &[(i64, i64)], instants: &[i64], expected: &[(i64, i64)]) {
-        let ranges = |pairs: &[(i64, i64)]| -> Vec<Range> {
-            pairs.iter().map(|&(start_us, end_us)| Range { start_us, end_us }).collect()
-        };
+        let ranges =
+            |pairs: &[(i64, i64)]| -> Vec<Range> { pairs.iter().map(|&(start_us, end_us)| Range { start_us, end_us }).collect() };
         assert_eq!(missing(&ranges(existing), instants.iter().copied(), 10), ranges(expected), "{existing:?} {instants:?}");
     }
 

@@ -5,8 +5,8 @@ use super::progress::{number, wire};
 use super::tables::{Class, Table, TableName};
 use super::timestamp::Timestamp;
 use dataflows::model::{
-    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, LocationRow, LogTime, NumberRow, Offset, Outputs, Partial, Partition, Placed,
-    Quarantined, Reason, SeriesId, TextRow,
+    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, LocationRow, LogTime, NumberRow, Offset, Outputs, Partial, Partition,
+    Placed, Quarantined, Reason, SeriesId, TextRow,
 };
 use std::collections::BTreeMap;
 

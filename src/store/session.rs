@@ -161,17 +161,16 @@ impl Session {
              AND s.unit IS NOT DISTINCT FROM excluded.unit",
             Table::Series.columns()
         );
-        let written = self
-            .client
-            .execute(&sql, &[&ids, &tenants, &device_numbers, &devices, &fields, &kinds, &units, &classes])
-            .await?;
+        let written =
+            self.client.execute(&sql, &[&ids, &tenants, &device_numbers, &devices, &fields, &kinds, &units, &classes]).await?;
         if written == series.len() as u64 { Ok(()) } else { Err(self.other_meaning(&series).await?) }
     }
 
     /// Finds the first series that means something else in the table.
     async fn other_meaning(&self, ours: &[&CatalogueSeries]) -> Result<Failure, Error> {
         let ids: Vec<i64> = ours.iter().map(|s| s.series.0).collect();
-        let sql = "SELECT series_id, tenant_no, device, field, kind, unit FROM series WHERE series_id = ANY ($1) ORDER BY series_id";
+        let sql =
+            "SELECT series_id, tenant_no, device, field, kind, unit FROM series WHERE series_id = ANY ($1) ORDER BY series_id";
         let rows = self.client.query(sql, &[&ids]).await?;
         let meaning = |tenant: i32, device: &str, field: &str, kind: &str, unit: Option<&str>| {
             format!("{field} ({kind}, {}) of device {device} of tenant {tenant}", unit.unwrap_or("no unit"))

@@ -76,7 +76,9 @@ impl Table {
             Self::Series => "series_id, tenant_no, device_no, device, field, kind, unit, class_no",
             Self::Measurement | Self::MeasurementText => "ts, series_id, value",
             Self::MeasurementLocation => "ts, series_id, latitude, longitude, altitude",
-            Self::Rollup1h => "bucket, series_id, count, sum, min, max, first, first_ts, first_offset, last, last_ts, last_offset",
+            Self::Rollup1h => {
+                "bucket, series_id, count, sum, min, max, first, first_ts, first_offset, last, last_ts, last_offset"
+            }
             Self::Rollup1d => {
                 "bucket, series_id, count, sum, min, max, first, first_ts, first_offset, last, last_ts, last_offset, bucket_end"
             }

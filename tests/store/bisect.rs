@@ -95,7 +95,10 @@ async fn a_series_that_means_something_else_stops_the_commit(kind: Kind) {
     let mut other = of("flow");
     other.series[0].offset.0 = 2;
     let error = committer.commit(&commit(after(taken, 2), 3, other)).await.unwrap_err();
-    assert!(error.to_string().contains("is pressure (number, bar) of device pump-7 of tenant 1 in the table, and flow"), "{error}");
+    assert!(
+        error.to_string().contains("is pressure (number, bar) of device pump-7 of tenant 1 in the table, and flow"),
+        "{error}"
+    );
 }
 
 async fn a_lack_of_permission_stops_the_commit(kind: Kind) {

@@ -84,9 +84,10 @@ async fn every_table_takes_its_rows(kind: Kind) {
         &["2026-11-22 00:00:00+00 3 1 1 pump-7 flow bad_value NaN \\x00ff"],
     )
     .await;
-    check("SELECT concat_ws(' ', \"partition\", \"offset\", owner_epoch, owner, counts->>'uplinks', refused) FROM progress", &[
-        "3 2 1 a 2 0",
-    ])
+    check(
+        "SELECT concat_ws(' ', \"partition\", \"offset\", owner_epoch, owner, counts->>'uplinks', refused) FROM progress",
+        &["3 2 1 a 2 0"],
+    )
     .await;
 }
 

@@ -84,7 +84,8 @@ async fn a_killed_connection_is_tried_again(kind: Kind) {
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
     committer.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap();
-    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir' AND datname = current_database()";
+    let kill =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir' AND datname = current_database()";
     fixture.client.batch_execute(kill).await.unwrap();
     let next = commit(after(taken, 1), 2, numbers(1, &[2.0]));
     let mut tries = 0;

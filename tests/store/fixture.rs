@@ -2,8 +2,8 @@
 
 use crate::support::database::{Kind, TestDatabase};
 use dataflows::model::{
-    BucketLevel, CatalogueSeries, ClassNo, Counts, DAY_US, DeviceId, DeviceNo, EventTime, FieldNo, HOUR_US, LogTime, Offset, Outputs,
-    Partial, Partition, Placed, Point, SeriesId, Stored, TenantNo, ValueKind,
+    BucketLevel, CatalogueSeries, ClassNo, Counts, DAY_US, DeviceId, DeviceNo, EventTime, FieldNo, HOUR_US, LogTime, Offset,
+    Outputs, Partial, Partition, Placed, Point, SeriesId, Stored, TenantNo, ValueKind,
 };
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -49,7 +49,13 @@ impl Fixture {
 
     /// Runs a query that gives one column of text.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
-        self.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or("null".into())).collect()
+        self.client
+            .query(sql, &[])
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.get::<_, Option<String>>(0).unwrap_or("null".into()))
+            .collect()
     }
 
     /// Runs a query that gives one number.

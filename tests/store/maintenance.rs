@@ -15,7 +15,11 @@ async fn chunks_are_made_ahead_of_time(kind: Kind) {
     assert_eq!((report.made, &*report.postponed), (18, &[][..]));
     let again = run_once(&fixture.store, NOW).await.unwrap().unwrap();
     assert_eq!((again.made, &*again.postponed), (0, &[][..]));
-    assert_eq!(run_once(&fixture.store, LogTime(NOW.0 + DAY_US)).await.unwrap().unwrap().made, 3, "the raw tables have daily ones");
+    assert_eq!(
+        run_once(&fixture.store, LogTime(NOW.0 + DAY_US)).await.unwrap().unwrap().made,
+        3,
+        "the raw tables have daily ones"
+    );
     for table in ["measurement", "measurement_text", "measurement_location", "rollup_1h", "rollup_1d", "quarantine"] {
         assert_eq!(fixture.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
@@ -49,7 +53,10 @@ async fn merging_partials_changes_no_answer(kind: Kind) {
     fixture.committer().await.commit(&commit(taken, 1, Outputs { partials, ..Outputs::default() })).await.unwrap();
     let answers = "SELECT concat_ws(' ', m.*) FROM rollup_1h_merged m UNION ALL SELECT concat_ws(' ', m.*) FROM rollup_1d_merged m ORDER BY 1";
     let before = fixture.texts(answers).await;
-    assert!(before[1].ends_with("6 24 -4 16 2.5 2026-11-21 21:00:00.000005+00 2 16 2026-11-21 21:00:00.000009+00 7"), "{before:?}");
+    assert!(
+        before[1].ends_with("6 24 -4 16 2.5 2026-11-21 21:00:00.000005+00 2 16 2026-11-21 21:00:00.000009+00 7"),
+        "{before:?}"
+    );
     let report = run_once(&fixture.store, NOW).await.unwrap().unwrap();
     assert_eq!((report.merged, &*report.postponed), (3, &[][..]));
     assert_eq!(fixture.texts(answers).await, before);
