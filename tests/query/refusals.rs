@@ -29,8 +29,8 @@ async fn every_mistake_has_its_status_and_says_what_to_do() {
         check(&[("authorization", "Basic reader")], &path, 401, "unauthenticated", "no token that is known").await;
         check(&[("authorization", "Bearer writer")], &path, 403, "forbidden", "may not read").await;
         check(READER, &format!("{path}&colour=red"), 400, "unknown_parameter", "`colour`: known are device").await;
-        check(READER, &format!("{path}&device=%FF"), 400, "bad_query_string", "percent-encode it as UTF-8").await;
     }
+    check(READER, "/v1/query?device=%FF", 404, "unknown_device", "is called `\u{fffd}`").await;
     check(READER, "/v1/query", 400, "bad_parameter", "`device`: is missing").await;
     check(READER, "/v1/latest", 400, "bad_parameter", "`device`: is missing").await;
     check(READER, &query("&from=2300-01-01"), 400, "bad_parameter", "`from`: the time is outside 1970 to 2199").await;
