@@ -56,7 +56,7 @@ pub(super) async fn write(session: &mut Session, commit: &Commit, batches: &Batc
 async fn write_halves<'a>(session: &mut Session, batch: &Batch<'a>, refusals: &mut Refusals<'a>) -> Result<u64, Failure> {
     let mut bytes = 0;
     // A stack, its top the foremost rows, so that rows are written in their order.
-    let mut todo: Vec<Range<usize>> = Vec::from([0..batch.rows.len()]);
+    let mut todo: Vec<Range<usize>> = std::iter::once(0..batch.rows.len()).collect();
     while let Some(range) = todo.pop() {
         session.client.batch_execute("SAVEPOINT part").await?;
         let error = match session.write(&batch.table, &batch.rows[range.clone()]).await {

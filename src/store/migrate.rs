@@ -3,7 +3,7 @@
 
 use super::error::Doing;
 use super::level::Layout;
-use super::{Level, PARTITIONS_MAX, Store, StoreError, sqlstate, tables};
+use super::{Level, PARTITIONS_MAX, Store, StoreError, classes, sqlstate};
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
@@ -43,7 +43,7 @@ impl Store {
         let found = Level::detect(&client).await.doing("the extensions could not be read")?;
         setting(&client, "layout", found.layout().as_str()).await?;
         self.level = level(&client).await?;
-        tables::ensure(&client, self.level.layout(), tables::Views::Renew).await
+        classes::ensure(&client, self.level.layout(), classes::Views::Renew).await
     }
 
     /// How many partitions the database was made for.
@@ -94,7 +94,7 @@ async fn layout_setting(client: &Client) -> Result<Option<String>, StoreError> {
 
 async fn read_setting(client: &Client, key: &str) -> Result<Option<String>, StoreError> {
     let doing = "the settings could not be read";
-    if !tables::exists(client, "settings").await.doing(doing)? {
+    if !classes::exists(client, "settings").await.doing(doing)? {
         return Ok(None);
     }
     let row = client.query_opt("SELECT value FROM settings WHERE key = $1", &[&key]).await.doing(doing)?;

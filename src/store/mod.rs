@@ -6,14 +6,16 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `migrate`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
+//! | `migrate`, `classes`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
 //! | `progress`, `checkpoint` | take partitions, tell how far the tables are, keep states |
-//! | `rows`, `copy`, `session`, `commit`, `bisect` | sort and encode rows, write them, decide about errors |
+//! | `commit`, `committer`, `session`, `rows`, `copy`, `bisect` | sort and encode rows, write them, decide about errors |
 //! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention |
 
 mod bisect;
 mod checkpoint;
+mod classes;
 mod commit;
+mod committer;
 mod config;
 pub mod copy;
 mod error;
@@ -29,7 +31,8 @@ mod tables;
 mod timestamp;
 
 pub use checkpoint::{Checkpoint, StoredCheckpoint};
-pub use commit::{Advance, Commit, CommitError, Committed, Committer, Landing, Refused, StopReason};
+pub use commit::{Advance, Commit, CommitError, Committed, Landing, Refused, StopReason};
+pub use committer::Committer;
 pub use config::{StoreConfig, SynchronousCommit};
 pub use error::StoreError;
 pub use level::Level;

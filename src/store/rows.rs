@@ -1,8 +1,9 @@
 //! What a commit writes, table by table: sorted, and each row encoded.
 
+use super::classes::Class;
 use super::copy::CopyEncoder;
 use super::progress::{number, wire};
-use super::tables::{Class, Table, TableName};
+use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use dataflows::model::{
     BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, LocationRow, LogTime, NumberRow, Offset, Outputs, Partial, Partition,

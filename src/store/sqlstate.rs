@@ -68,7 +68,7 @@ pub(super) fn words(error: &Error) -> String {
             let mut words = format!("{} ({})", db.message(), db.code().code());
             for more in [db.detail(), db.hint()].into_iter().flatten() {
                 words.push_str("; ");
-                words.push_str(more);
+                words.push_str(more.trim_end_matches('.'));
             }
             words
         }

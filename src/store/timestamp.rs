@@ -17,8 +17,9 @@ impl Timestamp {
     /// Gives the eight bytes' worth that PostgreSQL's binary format takes.
     pub fn to_wire(self) -> i64 {
         match self.0 {
-            i64::MAX => i64::MAX,
-            unix_us => unix_us.saturating_sub(YEAR_2000_US),
+            i64::MAX | i64::MIN => self.0,
+            // What is too early for PostgreSQL must not become an infinity; so the server refuses it.
+            unix_us => unix_us.saturating_sub(YEAR_2000_US).max(i64::MIN + 1),
         }
     }
 
@@ -63,5 +64,6 @@ mod tests {
         check(0, -YEAR_2000_US);
         check(i64::MAX, i64::MAX);
         check(i64::MIN, i64::MIN);
+        assert_eq!(Timestamp(i64::MIN + 1).to_wire(), i64::MIN + 1);
     }
 }

@@ -53,7 +53,7 @@ async fn a_time_that_no_timestamp_holds_is_set_aside(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
     let mut outputs = numbers(0, &[1.0, 2.0]);
-    outputs.numbers.push(placed(0, stored(0, i64::MAX - 1, 3.0)));
+    outputs.numbers.push(placed(0, stored(0, i64::MIN + 1, 3.0)));
     let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (2, 1));
     assert!(committed.refused[0].detail.contains("22008"), "{committed:?}");

@@ -64,7 +64,9 @@ async fn a_lost_answer_doubles_nothing(kind: Kind) {
     let store = Store::connect(StoreConfig::new(url)).await.unwrap();
     let mut committer = Committer::connect(&store).await.unwrap();
     let taken = fixture.take().await;
-    let first = commit(taken, 1, numbers(0, &[1.0, 2.0]));
+    // Partitions are made now: each is a COMMIT too.
+    committer.commit(&commit(taken, 1, numbers(0, &[0.5]))).await.unwrap();
+    let first = commit(after(taken, 1), 2, numbers(1, &[1.0, 2.0]));
     assert_eq!(first.landing(&store.progress().await.unwrap()), Landing::Missed);
 
     proxy.lose_next_commit_answer();
@@ -74,9 +76,9 @@ async fn a_lost_answer_doubles_nothing(kind: Kind) {
     // A caller that does not ask is fenced.
     let error = committer.commit(&first).await.unwrap_err();
     assert!(matches!(error, CommitError::Fenced { .. }), "{error}");
-    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 2);
-    committer.commit(&commit(after(taken, 1), 2, numbers(1, &[3.0]))).await.unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 3);
+    committer.commit(&commit(after(taken, 2), 3, numbers(2, &[3.0]))).await.unwrap();
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 4);
 }
 
 async fn a_killed_connection_is_tried_again(kind: Kind) {

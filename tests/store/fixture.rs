@@ -10,24 +10,24 @@ use uuid::Uuid;
 use weir::store::{Advance, Commit, Committer, Store, StoreConfig, Taken};
 
 /// 2026-11-22 00:00 UTC. Unit: microseconds since the Unix epoch.
-pub const DAY: i64 = 1_795_305_600_000_000;
+pub(crate) const DAY: i64 = 1_795_305_600_000_000;
 /// The log of these tests.
-pub const LOG: Uuid = Uuid::from_u128(0x6c6f67);
+pub(crate) const LOG: Uuid = Uuid::from_u128(0x6c6f67);
 /// The partition of most tests.
-pub const PARTITION: Partition = Partition(3);
+pub(crate) const PARTITION: Partition = Partition(3);
 /// The device of most tests.
-pub const DEVICE: DeviceNo = DeviceNo(7);
+pub(crate) const DEVICE: DeviceNo = DeviceNo(7);
 
 /// A migrated database.
-pub struct Fixture {
-    pub database: TestDatabase,
-    pub store: Store,
+pub(crate) struct Fixture {
+    pub(crate) database: TestDatabase,
+    pub(crate) store: Store,
     /// Sees what any application would see.
-    pub client: Client,
+    pub(crate) client: Client,
 }
 
 impl Fixture {
-    pub async fn new(kind: Kind) -> Self {
+    pub(crate) async fn new(kind: Kind) -> Self {
         let database = TestDatabase::create(kind).await;
         let mut store = Store::connect(StoreConfig::new(database.url())).await.unwrap();
         store.migrate(16).await.unwrap();
@@ -39,16 +39,16 @@ impl Fixture {
     }
 
     /// Takes [`PARTITION`] for a daemon called `a`.
-    pub async fn take(&self) -> Taken {
+    pub(crate) async fn take(&self) -> Taken {
         self.store.take("a", LOG, &[(PARTITION, Offset(1000))]).await.unwrap()[0]
     }
 
-    pub async fn committer(&self) -> Committer {
+    pub(crate) async fn committer(&self) -> Committer {
         Committer::connect(&self.store).await.unwrap()
     }
 
     /// Runs a query that gives one column of text.
-    pub async fn texts(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         self.client
             .query(sql, &[])
             .await
@@ -59,13 +59,13 @@ impl Fixture {
     }
 
     /// Runs a query that gives one number.
-    pub async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 }
 
 /// Advances a partition from where it was taken, with rows.
-pub fn commit(taken: Taken, to: u64, outputs: Outputs) -> Commit {
+pub(crate) fn commit(taken: Taken, to: u64, outputs: Outputs) -> Commit {
     let counts = Counts { uplinks: to, ..Counts::default() };
     let Taken { partition, offset, owner_epoch } = taken;
     let advance = Advance { partition, owner_epoch, from: offset, to: Offset(to), counts, log_time: LogTime(DAY + to as i64) };
@@ -73,25 +73,25 @@ pub fn commit(taken: Taken, to: u64, outputs: Outputs) -> Commit {
 }
 
 /// The same partition after a commit.
-pub fn after(taken: Taken, offset: u64) -> Taken {
+pub(crate) fn after(taken: Taken, offset: u64) -> Taken {
     Taken { offset: Offset(offset), ..taken }
 }
 
-pub fn placed<T>(offset: u64, row: T) -> Placed<T> {
+pub(crate) fn placed<T>(offset: u64, row: T) -> Placed<T> {
     Placed { partition: PARTITION, offset: Offset(offset), row }
 }
 
-pub fn stored<V>(field: u16, at: i64, value: V) -> Stored<V> {
+pub(crate) fn stored<V>(field: u16, at: i64, value: V) -> Stored<V> {
     Stored { class: ClassNo(0), series: SeriesId::new(DEVICE, FieldNo(field)), at: EventTime(at), value }
 }
 
 /// Rows of `measurement` for one series, a minute apart, all of one record.
-pub fn numbers(offset: u64, values: &[f64]) -> Outputs {
+pub(crate) fn numbers(offset: u64, values: &[f64]) -> Outputs {
     let row = |(i, &value): (usize, &f64)| placed(offset, stored(0, DAY + i as i64 * 60_000_000, value));
     Outputs { numbers: values.iter().enumerate().map(row).collect(), ..Outputs::default() }
 }
 
-pub fn series(field: u16, name: &str, kind: ValueKind) -> CatalogueSeries {
+pub(crate) fn series(field: u16, name: &str, kind: ValueKind) -> CatalogueSeries {
     CatalogueSeries {
         series: SeriesId::new(DEVICE, FieldNo(field)),
         tenant: TenantNo(1),
@@ -104,7 +104,7 @@ pub fn series(field: u16, name: &str, kind: ValueKind) -> CatalogueSeries {
 }
 
 /// A partial of the bucket that starts at `start`, of measurements at `first` and `last`.
-pub fn partial(level: BucketLevel, start: i64, first: (i64, u64, f64), last: (i64, u64, f64)) -> Partial {
+pub(crate) fn partial(level: BucketLevel, start: i64, first: (i64, u64, f64), last: (i64, u64, f64)) -> Partial {
     let width = if level == BucketLevel::Hour { HOUR_US } else { DAY_US };
     let point = |(at, offset, value)| Point { at: EventTime(at), offset: Offset(offset), value };
     Partial {

@@ -51,10 +51,10 @@ async fn merging_partials_changes_no_answer(kind: Kind) {
         placed(0, partial(day, DAY - 2 * DAY_US, (DAY - 2 * DAY_US, 2, 3.0), (DAY - DAY_US - 1, 5, 9.0))),
     ];
     fixture.committer().await.commit(&commit(taken, 1, Outputs { partials, ..Outputs::default() })).await.unwrap();
-    let answers = "SELECT concat_ws(' ', m.*) FROM rollup_1h_merged m UNION ALL SELECT concat_ws(' ', m.*) FROM rollup_1d_merged m ORDER BY 1";
+    let answers = "SELECT m::text FROM rollup_1h_merged m UNION ALL SELECT m::text FROM rollup_1d_merged m ORDER BY 1";
     let before = fixture.texts(answers).await;
     assert!(
-        before[1].ends_with("6 24 -4 16 2.5 2026-11-21 21:00:00.000005+00 2 16 2026-11-21 21:00:00.000009+00 7"),
+        before[1].ends_with(",6,24,-4,16,2.5,\"2026-11-21 21:00:00.000005+00\",2,16,\"2026-11-21 21:00:00.000009+00\",7)"),
         "{before:?}"
     );
     let report = run_once(&fixture.store, NOW).await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, NoTls};
 
 /// Which server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// PostgreSQL alone.
     Plain,
     /// PostgreSQL with TimescaleDB, Apache edition.
@@ -13,7 +13,7 @@ pub enum Kind {
 }
 
 /// An empty database.
-pub struct TestDatabase {
+pub(crate) struct TestDatabase {
     server: String,
     name: String,
 }
@@ -22,7 +22,7 @@ impl TestDatabase {
     /// Makes a database of random name.
     ///
     /// Panics: without the server's URL in the environment; `cargo xtask test` sets it.
-    pub async fn create(kind: Kind) -> Self {
+    pub(crate) async fn create(kind: Kind) -> Self {
         let variable = match kind {
             Kind::Plain => "WEIR_TEST_PG_URL",
             Kind::Timescale => "WEIR_TEST_TIMESCALE_URL",
@@ -40,19 +40,19 @@ impl TestDatabase {
     }
 
     /// Gives the database's URL.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let (server, _) = self.server.rsplit_once('/').expect("the server's URL ends in a database");
         format!("{server}/{}", self.name)
     }
 
     /// Gives the server's host and port.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         let (_, rest) = self.server.rsplit_once('@').expect("the server's URL names a user");
         rest.split('/').next().expect("a split gives at least one part")
     }
 
     /// Opens a connection, with no settings but the server's.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         connect(&self.url()).await
     }
 }

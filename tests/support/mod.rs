@@ -1,4 +1,4 @@
 //! What tests against real servers share.
 
-pub mod database;
-pub mod proxy;
+pub(crate) mod database;
+pub(crate) mod proxy;

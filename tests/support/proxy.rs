@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A TCP proxy that can lose the answer to a COMMIT: it forwards the COMMIT, waits until the server
 /// has answered, and closes both sides without passing the answer on.
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     armed: Arc<AtomicBool>,
     /// Dropped with the proxy, which ends its task.
@@ -17,7 +17,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Listens on a free port of the loopback and forwards to `server` (`host:port`).
-    pub async fn start(server: &str) -> Self {
+    pub(crate) async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let armed = Arc::new(AtomicBool::new(false));
@@ -39,12 +39,12 @@ impl Proxy {
     }
 
     /// Loses the answer to the next COMMIT, once.
-    pub fn lose_next_commit_answer(&self) {
+    pub(crate) fn lose_next_commit_answer(&self) {
         self.armed.store(true, Ordering::SeqCst);
     }
 
     /// Gives a database's URL with the proxy in place of `server`.
-    pub fn url(&self, url: &str, server: &str) -> String {
+    pub(crate) fn url(&self, url: &str, server: &str) -> String {
         url.replace(server, &self.address.to_string())
     }
 }

@@ -1,6 +1,6 @@
 //! Makes the partitions or chunks of the near future, so that no commit has to.
 
-use super::super::{StoreError, ranges, tables};
+use super::super::{StoreError, classes, ranges};
 use super::Round;
 
 /// How many intervals are made ahead of the current one.
@@ -8,7 +8,7 @@ const INTERVALS_AHEAD: i64 = 2;
 
 pub(super) async fn run(round: &mut Round) -> Result<(), StoreError> {
     let (layout, now_us) = (round.layout(), round.now.0);
-    let tables: Vec<_> = tables::all(&round.classes).map(|(table, class)| (table.table.interval_us(class), table)).collect();
+    let tables: Vec<_> = classes::all(&round.classes).map(|(table, class)| (table.table.interval_us(class), table)).collect();
     for (interval_us, table) in tables {
         let instants = (0..=INTERVALS_AHEAD).map(|n| now_us + n * interval_us);
         let existing = ranges::existing(&round.client, layout, &table).await;

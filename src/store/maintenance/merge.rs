@@ -3,8 +3,9 @@
 //! Each round looks at the newest closed window, where late data mostly falls, and at one older
 //! window further on, so that all of a table is looked at in turn.
 
+use super::super::classes::Class;
 use super::super::error::{Doing, StoreError};
-use super::super::tables::{Class, MERGED, Table, TableName};
+use super::super::tables::{MERGED, Table, TableName};
 use super::super::timestamp::Timestamp;
 use super::super::{Level, ranges};
 use super::Round;

@@ -8,10 +8,10 @@ mod ahead;
 mod merge;
 mod retention;
 
+use super::classes::{self, Class};
 use super::error::Doing;
 use super::level::Layout;
 use super::sqlstate::{Remedy, remedy, words};
-use super::tables::{self, Class};
 use super::{Level, Store, StoreError};
 use dataflows::model::LogTime;
 use std::fmt::Display;
@@ -52,8 +52,8 @@ pub async fn run_once(store: &Store, now: LogTime) -> Result<Option<Report>, Sto
     if !client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await.doing(doing)?.get::<_, bool>(0) {
         return Ok(None);
     }
-    tables::ensure(&client, store.level.layout(), tables::Views::WhenTablesAreNew).await?;
-    let classes = tables::classes(&client).await.doing(doing)?;
+    classes::ensure(&client, store.level.layout(), classes::Views::WhenTablesAreNew).await?;
+    let classes = classes::read(&client).await.doing(doing)?;
     let mut round = Round { client, level: store.level, classes, now, report: Report::default() };
     ahead::run(&mut round).await?;
     merge::run(&mut round).await?;

@@ -1,17 +1,17 @@
 //! Drops partitions or chunks that are wholly past the retention of their class. `quarantine` is
 //! kept as long as the raw rows of the standard class.
 
-use super::super::StoreError;
 use super::super::level::Layout;
 use super::super::ranges::{self, Range};
-use super::super::tables::{self, TableName};
+use super::super::tables::TableName;
 use super::super::timestamp::Timestamp;
+use super::super::{StoreError, classes};
 use super::Round;
 use tokio_postgres::Error;
 
 pub(super) async fn run(round: &mut Round) -> Result<(), StoreError> {
     let limited: Vec<_> =
-        tables::all(&round.classes).filter_map(|(table, class)| Some((table.table.retention_us(class)?, table))).collect();
+        classes::all(&round.classes).filter_map(|(table, class)| Some((table.table.retention_us(class)?, table))).collect();
     for (retention_us, table) in limited {
         let kept_from_us = round.now.0 - retention_us;
         let ranges = ranges::partitions(&round.client, round.layout(), &table).await;
