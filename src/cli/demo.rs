@@ -5,19 +5,19 @@
 
 use super::{Settings, http, registry::new_token};
 use crate::config::Config;
-use crate::decoder::templates;
 use crate::load::process::Usage;
+use crate::load::register::{Tokens, register};
 use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
 use crate::load::verify::{self, Verified};
-use crate::load::{Fleet, FleetSpec, Kind};
-use crate::registry::admin::{self, NewDevice, NewTemplate, NewTenant, NewToken};
+use crate::load::{Fleet, FleetSpec};
+use crate::registry::admin::NewTenant;
 use crate::runtime;
 use crate::store::Store;
 use crate::telemetry;
 use anyhow::{Context, bail};
 use dataflows::model::{EventTime, LogTime, TenantNo};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,12 +52,6 @@ pub(super) struct Demo {
     listen: SocketAddr,
 }
 
-/// The tokens that the demo makes.
-struct Tokens {
-    write: String,
-    read: String,
-}
-
 impl Demo {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let mut config = settings.load()?;
@@ -67,8 +61,7 @@ impl Demo {
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;
         let mut fleet = Arc::new(Fleet::new(self.spec(EventTime(0)))?);
-        let tokens = register(&mut client, &fleet).await?;
-        let tenant: i32 = client.query_one("SELECT tenant_no FROM tenant WHERE name = $1", &[&TENANT]).await?.get(0);
+        let (tenant, tokens) = register_fleet(&mut client, &fleet).await?;
 
         let (shutdown, stopped) = oneshot::channel::<()>();
         let (listening, address) = oneshot::channel();
@@ -84,7 +77,7 @@ impl Demo {
         fleet = Arc::new(Fleet::new(self.spec(EventTime(now().0)))?);
         let report = self.send(&fleet, &url, &tokens.write).await?;
         let verified = match self.seconds {
-            Some(_) => Some(verify::verify(&mut client, TenantNo(tenant as u32), &report.expectation, PATIENCE).await?),
+            Some(_) => Some(verify::verify(&mut client, tenant, &report.expectation, PATIENCE).await?),
             None => None,
         };
         let status = status(&url).await?;
@@ -163,8 +156,8 @@ async fn run_daemon(
     Ok(runtime::serve(config, listening, shutdown).await?)
 }
 
-/// Registers the demo's tenant, templates, devices and tokens.
-async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Result<Tokens> {
+/// Registers the demo's fleet.
+async fn register_fleet(client: &mut Client, fleet: &Fleet) -> anyhow::Result<(TenantNo, Tokens)> {
     let tenant = NewTenant {
         name: TENANT.into(),
         zone: "UTC".into(),
@@ -172,32 +165,9 @@ async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Result<Tokens> 
         lateness_horizon: "10 minutes".into(),
         class: "standard".into(),
     };
-    admin::add_tenant(client, &tenant).await.context("the demo needs a database of its own")?;
-    for kind in Kind::ALL {
-        let name = kind.spec().template;
-        let builtin = templates::builtin(name).with_context(|| format!("the template {name} does not ship with weir"))?;
-        let decoder = builtin.decoder.map(|(kind, body)| (kind.as_str(), body.to_vec()));
-        admin::add_template(client, &NewTemplate { name: name.into(), tenant: None, decoder, fields: builtin.fields() }).await?;
-    }
-    let transaction = client.transaction().await?;
-    for member in fleet.members() {
-        let device = NewDevice {
-            id: member.id.to_string(),
-            tenant: TENANT.into(),
-            template: member.kind.spec().template.into(),
-            name: None,
-            variables: json!({}),
-            zone: None,
-        };
-        admin::add_device(transaction.client(), &device).await?;
-    }
-    transaction.commit().await?;
     let tokens = Tokens { write: new_token(), read: new_token() };
-    for (name, token, may_write) in [("demo-write", &tokens.write, true), ("demo-read", &tokens.read, false)] {
-        let new = NewToken { name: name.into(), tenant: TENANT.into(), may_write, may_read: !may_write, provision: None };
-        admin::add_token(client, &new, token).await?;
-    }
-    Ok(tokens)
+    let tenant = register(client, fleet, &tenant, &tokens).await.context("the demo needs a database of its own")?;
+    Ok((tenant, tokens))
 }
 
 async fn status(url: &str) -> anyhow::Result<Value> {
