@@ -4,7 +4,7 @@
 //! schedule; then the daemon starts and the time until its last commit counts.
 
 use super::Settings;
-use super::demo::{TENANT, await_devices, register, status};
+use super::demo::{await_devices, register_fleet, status};
 use crate::load::process::Usage;
 use crate::load::verify::{self, Verified};
 use crate::load::{Fleet, FleetSpec, Kind, backlog};
@@ -12,7 +12,7 @@ use crate::runtime;
 use crate::store::Store;
 use crate::telemetry;
 use anyhow::bail;
-use dataflows::model::{EventTime, SECOND_US, TenantNo};
+use dataflows::model::{EventTime, SECOND_US};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -52,9 +52,7 @@ impl Load {
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;
         let fleet = Arc::new(Fleet::new(self.spec()?)?);
-        register(&mut client, &fleet).await?;
-        let tenant: i32 = client.query_one("SELECT tenant_no FROM tenant WHERE name = $1", &[&TENANT]).await?.get(0);
-        let tenant = TenantNo(tenant as u32);
+        let (tenant, _) = register_fleet(&mut client, &fleet).await?;
 
         // A first run brings the registry into the log.
         let daemon = Daemon::start(&config).await?;

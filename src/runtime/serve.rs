@@ -93,7 +93,7 @@ pub async fn serve(
     let decoders = Decoders::open(&dir.join("decoders"), config.decoders.limits(), verdicts)?;
     let view = Arc::new(View::new(log.partitions()));
     let guards = Arc::new(Guards::default());
-    let mut pool = WorkerPool::start(config.runtime.workers, &log, &decoders, &view, &guards).map_err(ServeError::Thread)?;
+    let mut pool = WorkerPool::start(&config.runtime, &log, &decoders, &view, &guards).map_err(ServeError::Thread)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let door = Door {

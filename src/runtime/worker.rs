@@ -27,9 +27,8 @@ const ROWS_MAX: usize = 200_000;
 const QUARANTINED_BYTES_MAX: usize = 64 << 20;
 /// Bytes of log that a partition gives to one run of the graph.
 const READ_BYTES: usize = 256 << 10;
-/// A partition is checkpointed when replaying it would read more records than this …
-const CHECKPOINT_RECORDS: u64 = 100_000;
-/// … or when its newest checkpoint is older than this in log time. Unit: microseconds.
+/// A partition is checkpointed when its newest checkpoint is older than this in log time, also when few
+/// records have come since. Unit: microseconds.
 const CHECKPOINT_AGE_US: i64 = 5 * MINUTE_US;
 /// How long an idle worker sleeps at the most; every event wakes it.
 const IDLE: Duration = Duration::from_secs(1);
@@ -119,6 +118,7 @@ pub(super) struct Worker {
     retained: Retained,
     stopping: Option<Stopping>,
     raw: Vec<RawRecord>,
+    checkpoint_records: u64,
 }
 
 /// The way out: work off the log up to where it ended when the stop was asked for.
@@ -128,7 +128,8 @@ struct Stopping {
 }
 
 impl Worker {
-    /// Starts with no partition: the committer brings them.
+    /// Starts with no partition: the committer brings them. One is checkpointed when replaying it would
+    /// read `checkpoint_records`.
     pub(super) fn new(
         graph: Graph,
         log: Log,
@@ -136,9 +137,10 @@ impl Worker {
         inbox: Receiver<ToWorker>,
         committer: tokio::sync::mpsc::Sender<Arc<Commit>>,
         retained: Retained,
+        checkpoint_records: u64,
     ) -> Self {
-        let (owned, pending) = (Vec::new(), Outputs::default());
-        Self { graph, log, view, inbox, committer, owned, pending, retained, stopping: None, raw: Vec::new() }
+        let (owned, pending, raw) = (Vec::new(), Outputs::default(), Vec::new());
+        Self { graph, log, view, inbox, committer, owned, pending, retained, stopping: None, raw, checkpoint_records }
     }
 
     /// Works until it is stopped and all that it had to commit is committed.
@@ -268,7 +270,7 @@ impl Worker {
         let due = |o: &Owned| {
             let records = o.next.0.saturating_sub(o.checkpointed.0);
             let aged = o.log_time.0.saturating_sub(o.checkpointed_at.0) >= CHECKPOINT_AGE_US;
-            let is_due = records >= CHECKPOINT_RECORDS || (records > 0 && (aged || last));
+            let is_due = records >= self.checkpoint_records || (records > 0 && (aged || last));
             (is_due && !o.is_replaying()).then_some(records)
         };
         let owned = self.owned.iter_mut().filter(|o| due(o).is_some()).max_by_key(|o| due(o))?;
