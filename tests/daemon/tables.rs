@@ -27,7 +27,16 @@ type Line = fn(&Row) -> String;
 /// Unit of all times: microseconds since the Unix epoch.
 const TABLES: [(&str, &str, Line); 8] = [
     ("series", "series_id, tenant_no::bigint, device, field, kind, unit, class_no::bigint", |row| {
-        format!("{} {} {} {} {} {:?} {}", n(row, 0), n(row, 1), t(row, 2), t(row, 3), t(row, 4), row.get::<_, Option<String>>(5), n(row, 6))
+        format!(
+            "{} {} {} {} {} {:?} {}",
+            n(row, 0),
+            n(row, 1),
+            t(row, 2),
+            t(row, 3),
+            t(row, 4),
+            row.get::<_, Option<String>>(5),
+            n(row, 6)
+        )
     }),
     ("measurement", "series_id, us(ts), value", |row| format!("{} {} {:?}", n(row, 0), n(row, 1), f(row, 2))),
     ("measurement_text", "series_id, us(ts), value", |row| format!("{} {} {:?}", n(row, 0), n(row, 1), t(row, 2))),
