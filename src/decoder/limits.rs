@@ -6,7 +6,7 @@ use std::time::Duration;
 /// verdict at every replay; only `watchdog` depends on the machine, and its verdicts go to the log.
 #[derive(Clone, Debug)]
 pub struct DecoderLimits {
-    /// Interrupt polls of a script, each ten thousand jumps and calls. Default: 400 (about 100 ms).
+    /// Interrupt polls of a script, each ten thousand jumps and calls. Default: 200 (tens of milliseconds).
     pub steps: u32,
     /// Instructions of a wasm module. Default: 100 million (about 100 ms).
     pub fuel: u64,
@@ -26,7 +26,7 @@ pub struct DecoderLimits {
 impl Default for DecoderLimits {
     fn default() -> Self {
         Self {
-            steps: 400,
+            steps: 200,
             fuel: 100_000_000,
             memory_bytes: 16 << 20,
             result_bytes: 256 << 10,

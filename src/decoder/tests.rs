@@ -24,7 +24,10 @@ fn scripts_of_every_convention_run() {
     check("exports.decodeUplink = function () { return {data: 'exported'} }", r#""exported""#);
     check("function decodeUplink() { return {errors: ['bad', 7]} }", "decoder_error: bad; 7");
     check("function decodeUplink() { throw new Error('too short') }", "decoder_error: Error: too short (decoder.js:1:37)");
-    check("function decodeUplink() { throw null }", "decoder_error: null");
+    check(
+        "function decodeUplink() { throw null }",
+        "decoder_memory: the decoder used up its memory (or threw null): look for a list or text that keeps growing",
+    );
     check("function decodeUplink() { }", "decoder_error: TypeError: decodeUplink returned undefined: return {data: {...}}");
     check(
         "function decode() { }",
