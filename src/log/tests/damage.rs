@@ -143,6 +143,16 @@ fn damage_is_named_and_set_aside() {
 }
 
 #[test]
+fn a_segment_that_is_cut_short_is_refused_at_the_opening() {
+    for name in [FIRST, SECOND] {
+        let sim = closed_log();
+        let end = frames(&sim, name).last().unwrap().1;
+        sim.tamper(name, |bytes| bytes.truncate(end - 1));
+        assert!(matches!(open_with(&sim, options()), Err(OpenError::Damaged(_))), "{name}");
+    }
+}
+
+#[test]
 fn a_damaged_file_is_kept() {
     let sim = closed_log();
     sim.tamper(SECOND, |bytes| bytes[20] ^= 1);
