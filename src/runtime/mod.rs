@@ -16,12 +16,14 @@
 mod checkpoint;
 mod clock;
 mod commit_loop;
+mod crew;
 mod door;
 mod gauges;
 mod intake;
 mod maintenance;
 mod memory;
 mod owned;
+mod pace;
 mod pool;
 mod registry;
 mod serve;
@@ -31,5 +33,7 @@ mod view;
 mod worker;
 
 pub use checkpoint::{CHECKPOINT_VERSION, CheckpointError};
+pub use crew::Crew;
+pub use pace::Pace;
 pub use serve::{ServeError, serve};
 pub use view::{PartitionStatus, Status, View};

@@ -4,9 +4,9 @@
 //! it (the panic hook aborts): going on without its partitions would only hide the loss.
 
 use super::memory::{Guards, Retained};
+use super::pace::Pace;
 use super::view::View;
 use super::worker::{ToWorker, Worker, WorkerError, WorkerHandle};
-use crate::config::Runtime;
 use crate::decoder::Decoders;
 use crate::log::Log;
 use crate::store::Commit;
@@ -38,13 +38,13 @@ pub(super) struct WorkerPool {
 impl WorkerPool {
     /// Starts `count` threads; they hold no partition yet.
     pub(super) fn start(
-        settings: &Runtime,
+        count: usize,
+        pace: Pace,
         log: &Log,
         decoders: &Decoders,
         view: &Arc<View>,
         guards: &Arc<Guards>,
     ) -> io::Result<Self> {
-        let Runtime { workers: count, checkpoint_records, .. } = *settings;
         let (ended_sender, ended) = mpsc::channel(count);
         let mut pool = Self { handles: Vec::new(), seats: Vec::new(), ended };
         for index in 0..count {
@@ -55,7 +55,7 @@ impl WorkerPool {
             let (its_log, ended) = (log.clone(), ended_sender.clone());
             let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
                 let graph = Graph::new(Box::new(decoders.worker()));
-                let result = Worker::new(graph, its_log, view, inbox, commit_sender, retained, checkpoint_records).run();
+                let result = Worker::new(graph, pace, its_log, view, inbox, commit_sender, retained).run();
                 // The daemon may be gone already.
                 let _ = ended.blocking_send(result);
             })?;

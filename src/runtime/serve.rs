@@ -5,10 +5,10 @@
 //! as it takes; then partitions are taken and worked on. At the end the door closes first, and the
 //! workers follow when they have committed what the log holds.
 
-use super::commit_loop::{CommitLoop, CommitLoopError};
+use super::commit_loop::CommitLoopError;
+use super::crew::Crew;
 use super::door::{self, Door};
-use super::memory::{Guards, WorkersMemory};
-use super::pool::WorkerPool;
+use super::pace::Pace;
 use super::verdicts::LogVerdicts;
 use super::view::View;
 use super::worker::WorkerError;
@@ -92,15 +92,15 @@ pub async fn serve(
     let verdicts = Arc::new(LogVerdicts(log.clone()));
     let decoders = Decoders::open(&dir.join("decoders"), config.decoders.limits(), verdicts)?;
     let view = Arc::new(View::new(log.partitions()));
-    let guards = Arc::new(Guards::default());
-    let mut pool = WorkerPool::start(&config.runtime, &log, &decoders, &view, &guards).map_err(ServeError::Thread)?;
+    let pace = Pace { checkpoint_records: config.runtime.checkpoint_records, ..Pace::default() };
+    let mut crew = Crew::start(config.runtime.workers, pace, &log, &decoders, &view)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let door = Door {
         directory: Arc::clone(&directory),
         log: log.clone(),
         view: Arc::clone(&view),
-        memory: WorkersMemory::new(pool.handles(), guards, log.partitions()),
+        memory: crew.memory(),
         stopping: Arc::clone(&stopping),
     };
     let server = door::open(door, &config).await?;
@@ -109,26 +109,23 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(gauges::run(log.clone(), Arc::clone(&view), Arc::clone(&directory)));
     tasks.spawn(ticks::run(log.clone(), Arc::clone(&view), clock::log_time));
-    let mut committers = JoinSet::new();
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        error = work(&config, &log, &directory, &decoders, &view, &mut pool, &mut committers, &mut tasks) => Err(error),
+        error = work(&config, &log, &directory, &decoders, &view, &mut crew, &mut tasks) => Err(error),
     };
 
     stopping.store(true, Ordering::Release);
     let ended = match ended {
-        Err(error) => Err(error),
+        Err(error) => {
+            crew.abandon().await;
+            Err(error)
+        }
         Ok(()) => {
             tracing::info!("stopping: the log is worked off and committed");
-            pool.stop(Instant::now() + config.runtime.shutdown_timeout);
-            tokio::select! {
-                result = pool.join() => result.map_err(ServeError::from),
-                Some(result) = committers.join_next() => failure(result),
-            }
+            crew.stop(Instant::now() + config.runtime.shutdown_timeout).await
         }
     };
     // Waited for, so that nobody holds the log any more when this returns.
-    committers.shutdown().await;
     tasks.shutdown().await;
     server.close().await;
     if let Err(error) = directory.save(true).await {
@@ -138,15 +135,13 @@ pub async fn serve(
 }
 
 /// Reaches the database and works until something makes it end; gives what that was.
-#[expect(clippy::too_many_arguments, reason = "the parts of the daemon, each used once")]
 async fn work(
     config: &Config,
     log: &Log,
     directory: &Arc<Directory>,
     decoders: &Decoders,
     view: &Arc<View>,
-    pool: &mut WorkerPool,
-    committers: &mut JoinSet<Result<(), CommitLoopError>>,
+    crew: &mut Crew,
     tasks: &mut JoinSet<()>,
 ) -> ServeError {
     let store = match reach(config, log.partitions()).await {
@@ -159,19 +154,8 @@ async fn work(
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
     tasks.spawn(registry::run(store.clone(), Arc::clone(directory), decoders.clone()));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
-    for seat in pool.take_seats() {
-        let (store, log, owner) = (store.clone(), log.clone(), config.runtime.owner.clone());
-        let committer = CommitLoop { store, log, owner, partitions: seat.partitions, worker: seat.worker, commits: seat.commits };
-        committers.spawn(committer.run());
-    }
-    tokio::select! {
-        error = pool.failure() => error.into(),
-        Some(result) = committers.join_next() => match failure(result) {
-            Err(error) => error,
-            // A committer ends well only after its worker, and no worker was told to.
-            Ok(()) => pool.failure().await.into(),
-        },
-    }
+    crew.commit_to(&store, &config.runtime.owner);
+    crew.failure().await
 }
 
 /// Waits for the database, for as long as it takes.
@@ -193,8 +177,4 @@ async fn reach(config: &Config, partitions: u16) -> Result<Store, StoreError> {
             Err(error) => return Err(error),
         }
     }
-}
-
-fn failure(result: Result<Result<(), CommitLoopError>, JoinError>) -> Result<(), ServeError> {
-    Ok(result??)
 }

@@ -4,12 +4,13 @@
 //! committer is free: commits are small under light load and large under heavy load, with no timer.
 //! It stops reading while too many rows wait, so that a slow database costs bounded memory.
 //!
-//! State: the graph, at most [`ROWS_MAX`] rows and [`QUARANTINED_BYTES_MAX`] waiting (and one batch
-//! more), the rows of one commit on its way, and emitted partials that a running query may still need.
+//! State: the graph, at most [`Pace::rows_max`] rows and [`QUARANTINED_BYTES_MAX`] waiting (and one
+//! batch more), the rows of one commit on its way, and emitted partials that a running query may still need.
 
 use super::checkpoint;
 use super::memory::Retained;
 use super::owned::{Owned, Unreadable};
+use super::pace::Pace;
 use super::view::View;
 use crate::log::{Log, RawRecord, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
@@ -21,12 +22,8 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// Rows that may wait for the committer before the worker stops reading.
-const ROWS_MAX: usize = 200_000;
 /// Bytes of quarantined records that may wait, for they are much larger than other rows.
 const QUARANTINED_BYTES_MAX: usize = 64 << 20;
-/// Bytes of log that a partition gives to one run of the graph.
-const READ_BYTES: usize = 256 << 10;
 /// A partition is checkpointed when its newest checkpoint is older than this in log time, also when few
 /// records have come since. Unit: microseconds.
 const CHECKPOINT_AGE_US: i64 = 5 * MINUTE_US;
@@ -109,6 +106,7 @@ pub enum WorkerError {
 /// One worker's state.
 pub(super) struct Worker {
     graph: Graph,
+    pace: Pace,
     log: Log,
     view: Arc<View>,
     inbox: Receiver<ToWorker>,
@@ -118,7 +116,6 @@ pub(super) struct Worker {
     retained: Retained,
     stopping: Option<Stopping>,
     raw: Vec<RawRecord>,
-    checkpoint_records: u64,
 }
 
 /// The way out: work off the log up to where it ended when the stop was asked for.
@@ -128,19 +125,18 @@ struct Stopping {
 }
 
 impl Worker {
-    /// Starts with no partition: the committer brings them. One is checkpointed when replaying it would
-    /// read `checkpoint_records`.
+    /// Starts with no partition: the committer brings them.
     pub(super) fn new(
         graph: Graph,
+        pace: Pace,
         log: Log,
         view: Arc<View>,
         inbox: Receiver<ToWorker>,
         committer: tokio::sync::mpsc::Sender<Arc<Commit>>,
         retained: Retained,
-        checkpoint_records: u64,
     ) -> Self {
-        let (owned, pending, raw) = (Vec::new(), Outputs::default(), Vec::new());
-        Self { graph, log, view, inbox, committer, owned, pending, retained, stopping: None, raw, checkpoint_records }
+        let (owned, pending) = (Vec::new(), Outputs::default());
+        Self { graph, pace, log, view, inbox, committer, owned, pending, retained, stopping: None, raw: Vec::new() }
     }
 
     /// Works until it is stopped and all that it had to commit is committed.
@@ -205,7 +201,7 @@ impl Worker {
         let (mut entries, mut unreadable) = (Vec::<Entry>::new(), Vec::new());
         for owned in &mut self.owned {
             let from = entries.len();
-            owned.read(&self.log, READ_BYTES, &mut self.raw, &mut entries, &mut unreadable)?;
+            owned.read(&self.log, self.pace.read_bytes, &mut self.raw, &mut entries, &mut unreadable)?;
             let partition = owned.partition;
             self.pending.quarantined.extend(unreadable.drain(..).map(|bad| quarantine(partition, bad)));
             debug_assert!(entries[from..].is_sorted_by_key(|e| e.offset), "a partition is read in order");
@@ -228,9 +224,8 @@ impl Worker {
     }
 
     fn is_full(&self) -> bool {
-        let quarantined_bytes =
-            || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
-        self.pending.len() >= ROWS_MAX || quarantined_bytes() >= QUARANTINED_BYTES_MAX
+        let quarantined_bytes = || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
+        self.pending.len() >= self.pace.rows_max || quarantined_bytes() >= QUARANTINED_BYTES_MAX
     }
 
     /// Hands what waits to the committer, if that is free. Tells whether it did.
@@ -271,7 +266,7 @@ impl Worker {
         let due = |o: &Owned| {
             let records = o.next.0.saturating_sub(o.checkpointed.0);
             let aged = o.log_time.0.saturating_sub(o.checkpointed_at.0) >= CHECKPOINT_AGE_US;
-            let is_due = records >= self.checkpoint_records || (records > 0 && (aged || last));
+            let is_due = records >= self.pace.checkpoint_records || (records > 0 && (aged || last));
             (is_due && !o.is_replaying()).then_some(records)
         };
         let owned = self.owned.iter_mut().filter(|o| due(o).is_some()).max_by_key(|o| due(o))?;

@@ -1,0 +1,85 @@
+//! The workers and their committers: all that stands between the log and the tables.
+//!
+//! Knows no door, no clock and no registry tables: what it writes depends on the log alone.
+
+use super::commit_loop::{CommitLoop, CommitLoopError};
+use super::memory::{Guards, WorkersMemory};
+use super::pace::Pace;
+use super::pool::WorkerPool;
+use super::serve::ServeError;
+use super::view::View;
+use crate::decoder::Decoders;
+use crate::log::Log;
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::{JoinError, JoinSet};
+
+/// The workers of a log, and their committers once there is a database.
+pub struct Crew {
+    log: Log,
+    pool: WorkerPool,
+    guards: Arc<Guards>,
+    committers: JoinSet<Result<(), CommitLoopError>>,
+}
+
+impl Crew {
+    /// Starts so many workers; each waits for its committer. `view` is told how far they get.
+    ///
+    /// Errors: the operating system gives no thread.
+    pub fn start(workers: usize, pace: Pace, log: &Log, decoders: &Decoders, view: &Arc<View>) -> Result<Self, ServeError> {
+        let guards = Arc::new(Guards::default());
+        let pool = WorkerPool::start(workers, pace, log, decoders, view, &guards).map_err(ServeError::Thread)?;
+        Ok(Self { log: log.clone(), pool, guards, committers: JoinSet::new() })
+    }
+
+    /// Starts the committers, once: they take all partitions under the name `owner`.
+    pub fn commit_to(&mut self, store: &Store, owner: &str) {
+        for seat in self.pool.take_seats() {
+            let (store, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
+            let committer =
+                CommitLoop { store, log, owner, partitions: seat.partitions, worker: seat.worker, commits: seat.commits };
+            self.committers.spawn(committer.run());
+        }
+    }
+
+    /// Waits for something that makes the daemon end; for ever, where nothing does.
+    pub async fn failure(&mut self) -> ServeError {
+        tokio::select! {
+            error = self.pool.failure() => error.into(),
+            Some(result) = self.committers.join_next() => match failure(result) {
+                Err(error) => error,
+                // A committer ends well only after its worker, and no worker was told to.
+                Ok(()) => self.pool.failure().await.into(),
+            },
+        }
+    }
+
+    /// Works off what the log holds now, commits and checkpoints it, and ends. What is not done by
+    /// `deadline` is replayed at the next start.
+    ///
+    /// Errors: a worker or a committer that could not go on.
+    pub async fn stop(mut self, deadline: Instant) -> Result<(), ServeError> {
+        self.pool.stop(deadline);
+        let ended = tokio::select! {
+            result = self.pool.join() => result.map_err(ServeError::from),
+            Some(result) = self.committers.join_next() => failure(result),
+        };
+        self.abandon().await;
+        ended
+    }
+
+    /// Ends the committers where they are. Waited for, so that they hold the log no more.
+    pub(super) async fn abandon(mut self) {
+        self.committers.shutdown().await;
+    }
+
+    /// Gives the workers' memory, for queries.
+    pub(super) fn memory(&self) -> WorkersMemory {
+        WorkersMemory::new(self.pool.handles(), Arc::clone(&self.guards), self.log.partitions())
+    }
+}
+
+fn failure(result: Result<Result<(), CommitLoopError>, JoinError>) -> Result<(), ServeError> {
+    Ok(result??)
+}

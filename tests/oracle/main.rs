@@ -1,0 +1,160 @@
+//! The tables hold what the oracle says of the log, row for row: for any number of workers, any
+//! pace, and wherever a run was cut off and taken up again.
+//!
+//! The way from the log to the tables is the real one: a log on disk, decoders in wasm, workers,
+//! committers, a server. Every log is written from a seed, which a failure prints.
+
+#[path = "../support/database.rs"]
+mod database;
+#[path = "../../src/load/random.rs"]
+mod random;
+
+mod arrival;
+mod filled_log;
+mod frames;
+mod models;
+mod run;
+mod scenario;
+mod tables;
+
+use database::Kind;
+use dataflows::model::{Counts, Partition};
+use dataflows::oracle::Oracle;
+use filled_log::FilledLog;
+use models::Models;
+use run::Target;
+use tables::{Tables, assert_equal};
+use weir::codec;
+use weir::log::Log;
+use weir::runtime::Pace;
+
+/// Records of a log.
+const RECORDS: usize = 1200;
+/// One record a commit, each with a checkpoint.
+const RECORD_BY_RECORD: Pace = Pace { read_bytes: 1, rows_max: 1, checkpoint_records: 1 };
+/// A few records a run, some runs a commit.
+const SOME: Pace = Pace { read_bytes: 2000, rows_max: 100, checkpoint_records: 50 };
+
+/// A log from a seed, with what the oracle says of it.
+struct Story {
+    seed: u64,
+    log: Log,
+    models: Models,
+    /// Holds log and decoders.
+    _dir: tempfile::TempDir,
+}
+
+impl Story {
+    /// Writes the log; `WEIR_ORACLE_SEED` takes the place of the seed.
+    fn write(seed: u64) -> Self {
+        let seed = seed_or(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let models = Models::open(&dir.path().join("decoders"));
+        let mut log = FilledLog::open(&dir.path().join("log"));
+        scenario::write(&mut log, &models, seed, RECORDS);
+        Self { seed, log: log.finish(), models, _dir: dir }
+    }
+
+    /// What the tables must hold.
+    fn expected(&self) -> Tables {
+        let (entries, unreadable) = filled_log::read(&self.log);
+        let mut oracle = Oracle::default();
+        let mut tables = Tables::default();
+        tables.add_outputs(&oracle.run(&entries, &mut self.models.decoders.worker()));
+        for (partition, raw) in &unreadable {
+            let error = codec::decode(&raw.body).expect_err("it was set aside because it cannot be read");
+            tables.add_unreadable(*partition, raw, error.to_string());
+        }
+        let mut sum = Counts::default();
+        for partition in (0..self.log.partitions()).map(Partition) {
+            let counts = oracle.counts(partition);
+            tables.add_progress(partition, self.log.end(partition).0, counts);
+            sum += counts;
+        }
+        assert_eventful(&tables, sum);
+        tables
+    }
+
+    fn run(&self, kind: Kind, how: &str) -> String {
+        format!("on {kind:?}, {how}, {}", repeat(self.seed))
+    }
+}
+
+/// Gives the seed that the environment asks for, or the test's own.
+fn seed_or(seed: u64) -> u64 {
+    std::env::var("WEIR_ORACLE_SEED").map_or(seed, |seed| seed.parse().expect("WEIR_ORACLE_SEED is a number"))
+}
+
+/// Says how a run is repeated.
+fn repeat(seed: u64) -> String {
+    format!("seed {seed}; repeat with WEIR_ORACLE_SEED={seed} cargo xtask test --fast -E 'binary(oracle)'")
+}
+
+/// A story in which nothing happens would show nothing.
+fn assert_eventful(tables: &Tables, counts: Counts) {
+    let all =
+        ["device", "measurement", "measurement_location", "measurement_text", "progress", "rollup_1d", "rollup_1h", "series"];
+    assert_eq!(tables.filled(), all);
+    let Counts { duplicate, unchanged, late_duplicate, stored_afterwards, .. } = counts;
+    assert!(duplicate > 0 && unchanged > 0 && late_duplicate > 0 && stored_afterwards > 0, "{counts:?}");
+    let reasons = tables.reasons();
+    let every = [
+        "unknown_device",
+        "nothing_decoded",
+        "decoder_error",
+        "decoder_steps",
+        "decoder_killed",
+        "bad_value",
+        "bad_time",
+        "too_many_fields",
+        "bad_record",
+    ];
+    let absent: Vec<_> = every.iter().filter(|reason| !reasons.contains(*reason)).collect();
+    assert!(absent.is_empty(), "no {absent:?} in quarantine");
+}
+
+/// Runs one log with so many workers, at every pace, each into a database of its own.
+async fn check(kind: Kind, workers: usize, seed: u64) {
+    let story = tokio::task::spawn_blocking(move || Story::write(seed)).await.unwrap();
+    let expected = story.expected();
+    for pace in [RECORD_BY_RECORD, SOME, Pace::default()] {
+        let target = Target::create(kind, story.log.partitions()).await;
+        target.work_off(&story.log, &story.models.decoders, workers, pace).await;
+        let run = story.run(kind, &format!("{workers} workers, {pace:?}"));
+        assert_equal(Tables::read(&target.client).await, expected.clone(), &run);
+    }
+}
+
+/// Cuts a run off twice; each next one has another number of workers and another pace.
+async fn check_cut(kind: Kind, seed: u64) {
+    let story = tokio::task::spawn_blocking(move || Story::write(seed)).await.unwrap();
+    let (log, decoders) = (&story.log, &story.models.decoders);
+    let records: u64 = (0..log.partitions()).map(|p| log.end(Partition(p)).0).sum();
+    let target = Target::create(kind, log.partitions()).await;
+    target.work_until(log, decoders, 2, SOME, records * 2 / 3).await;
+    target.work_until(log, decoders, 4, RECORD_BY_RECORD, records / 3).await;
+    target.work_off(log, decoders, 1, SOME).await;
+    let run = story.run(kind, "cut off twice");
+    assert_equal(Tables::read(&target.client).await, story.expected(), &run);
+}
+
+macro_rules! on_both_servers {
+    ($($name:ident: $check:expr;)+) => {
+        mod plain {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Plain).await; })+
+        }
+        mod timescale {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Timescale).await; })+
+        }
+    };
+}
+
+on_both_servers! {
+    one_worker: |kind| check(kind, 1, 1);
+    two_workers: |kind| check(kind, 2, 2);
+    four_workers: |kind| check(kind, 4, 3);
+    runs_that_were_cut_off: |kind| check_cut(kind, 4);
+    order_of_arrival: |kind| arrival::check(kind, 5);
+}
