@@ -116,22 +116,31 @@ pub async fn serve(
     };
 
     stopping.store(true, Ordering::Release);
+    // The door closes first: what came through it is in the log before the workers look for its end.
+    server.close().await;
     let ended = match ended {
         Err(error) => Err(error),
         Ok(()) => {
             tracing::info!("stopping: the log is worked off and committed");
             pool.stop(Instant::now() + config.runtime.shutdown_timeout);
-            tokio::select! {
-                result = pool.join() => result.map_err(ServeError::from),
-                Some(result) = committers.join_next() => failure(result),
-            }
+            finish(&mut pool, &mut committers).await
         }
     };
-    server.close().await;
     if let Err(error) = directory.save(true).await {
         tracing::warn!(%error, "the next start scans more of the log");
     }
     ended
+}
+
+/// Waits until every worker has ended, or a committer finds that its worker cannot end well. A committer that
+/// ends well says nothing about the other workers.
+async fn finish(pool: &mut WorkerPool, committers: &mut JoinSet<Result<(), CommitLoopError>>) -> Result<(), ServeError> {
+    loop {
+        tokio::select! {
+            result = pool.join() => return Ok(result?),
+            Some(result) = committers.join_next() => failure(result)?,
+        }
+    }
 }
 
 /// Reaches the database and works until something makes it end; gives what that was.
