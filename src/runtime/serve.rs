@@ -115,6 +115,8 @@ pub async fn serve(
     };
 
     stopping.store(true, Ordering::Release);
+    // The door closes first: what came through it is in the log before the workers look for its end.
+    server.close().await;
     let ended = match ended {
         Err(error) => {
             crew.abandon().await;
@@ -127,7 +129,6 @@ pub async fn serve(
     };
     // Waited for, so that nobody holds the log any more when this returns.
     tasks.shutdown().await;
-    server.close().await;
     if let Err(error) = directory.save(true).await {
         tracing::warn!(%error, "the next start scans more of the log");
     }

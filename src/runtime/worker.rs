@@ -224,7 +224,8 @@ impl Worker {
     }
 
     fn is_full(&self) -> bool {
-        let quarantined_bytes = || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
+        let quarantined_bytes =
+            || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
         self.pending.len() >= self.pace.rows_max || quarantined_bytes() >= QUARANTINED_BYTES_MAX
     }
 

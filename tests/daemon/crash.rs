@@ -82,8 +82,7 @@ async fn crash_kill(kind: Kind, rounds: usize, bucket_due_in: Duration) {
 
     let daemon = world.start(2);
     // The first hour's partials are due by the clock, and some uplinks tell the log what time it is.
-    let left_us = u64::try_from(world.bucket_due.0 - crate::world::now().0).unwrap_or(0);
-    tokio::time::sleep(Duration::from_micros(left_us)).await;
+    world.bucket_due().await;
     world.send(daemon.address().await, Duration::from_secs(1)).await;
     world.caught_up(&daemon).await;
     daemon.terminate().await.well();

@@ -11,13 +11,15 @@ use weir::registry::admin::{self, NewDevice, NewTenant, NewToken};
 
 #[tokio::test]
 async fn daemon_query_sees_open_buckets() {
-    let mut world = World::new(Kind::Timescale, 9, Duration::from_secs(4)).await;
+    let mut world = World::new(Kind::Timescale, 9, Duration::from_secs(12)).await;
     let stranger = other_tenant(&world).await;
     let daemon = world.start(2);
     world.caught_up(&daemon).await;
     let address = daemon.address().await;
-    // Longer than the first hour stays open: one bucket is in the tables, one in memory.
-    world.send(address, Duration::from_secs(6)).await;
+    world.send(address, Duration::from_secs(5)).await;
+    // Now the first hour's partials go to the tables; those of the second stay in memory.
+    world.bucket_due().await;
+    world.send(address, Duration::from_secs(1)).await;
     world.caught_up(&daemon).await;
 
     let rules = rules(&world.client, world.tenant).await.unwrap();

@@ -1,6 +1,6 @@
 //! What the tables hold, and what the oracle makes of a log: both as lines of text, table by table.
 
-use crate::process::PARTITIONS;
+use crate::process::{PARTITIONS, PATIENCE};
 use crate::world::log_dir;
 use data_encoding::HEXLOWER;
 use dataflows::model::{
@@ -93,7 +93,7 @@ pub(crate) async fn stored(client: &Client) -> Rows {
 pub(crate) fn expected(dir: &Path) -> Rows {
     let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
     let (log, _) = Log::open(&log_dir(dir), options, Clock::system()).unwrap();
-    let decoders = Decoders::open(&dir.join("decoders"), DecoderLimits::default(), Arc::new(NoVerdicts)).unwrap();
+    let decoders = decoders(&dir.join("decoders"));
     let mut oracle = Oracle::default();
     let (mut outputs, mut progress) = (Outputs::default(), Vec::new());
     for partition in (0..PARTITIONS).map(Partition) {
@@ -120,6 +120,12 @@ pub(crate) fn expected(dir: &Path) -> Rows {
         ("quarantine", lines(&quarantined, |(partition, offset), row| set_aside(partition, offset, row))),
         ("progress", sorted(progress)),
     ])
+}
+
+/// Opens the decoders of a folder.
+pub(crate) fn decoders(dir: &Path) -> Decoders {
+    let limits = DecoderLimits { wall: PATIENCE, ..DecoderLimits::default() };
+    Decoders::open(dir, limits, Arc::new(NoVerdicts)).unwrap()
 }
 
 /// Reads a partition from its start, with the verdicts that lie ahead.

@@ -7,7 +7,7 @@ use dataflows::model::{EventTime, HOUR_US, LogTime, SECOND_US, TenantNo};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -20,6 +20,8 @@ use weir::load::{Due, Expectation, Fleet, FleetSpec};
 use weir::registry::admin::NewTenant;
 use weir::store::{Store, StoreConfig};
 
+/// The daemons that have a data directory.
+const DAEMONS: [&str; 2] = ["a", "b"];
 /// How many devices the fleet has.
 const DEVICES: u32 = 40;
 /// How often each sends. Unit: milliseconds.
@@ -32,8 +34,8 @@ pub(crate) struct World {
     pub(crate) tokens: Tokens,
     pub(crate) tenant: TenantNo,
     pub(crate) expectation: Expectation,
-    /// When the fleet's first hour is over and its partials are due, on the machine's clock.
-    pub(crate) bucket_due: EventTime,
+    /// When the partials of the fleet's first hour are due.
+    bucket_due: LogTime,
     dir: TempDir,
     fleet: Arc<Fleet>,
     /// How much of the schedule was sent.
@@ -44,11 +46,12 @@ impl World {
     /// Registers a fleet in a new database. The tenant's lateness horizon is such that the fleet's first
     /// hour becomes due `bucket_due_in` from now, for log time is the machine's time.
     pub(crate) async fn new(kind: Kind, seed: u64, bucket_due_in: Duration) -> Self {
+        let artifacts = artifacts();
         let database = TestDatabase::create(kind).await;
         let mut store = Store::connect(StoreConfig::new(database.url())).await.unwrap();
         store.migrate(PARTITIONS).await.unwrap();
         let due_in_us = i64::try_from(bucket_due_in.as_micros()).unwrap();
-        let bucket_due = EventTime(now().0 + due_in_us);
+        let bucket_due = LogTime(now().0 + due_in_us);
         // The fleet may hold uplinks back for seconds, which must be far less than the horizon.
         let bucket_end = (bucket_due.0 - due_in_us - 90 * SECOND_US).div_euclid(HOUR_US) * HOUR_US;
         let lateness_horizon_us = bucket_due.0 - bucket_end;
@@ -78,11 +81,17 @@ impl World {
         let tenant = register(&mut client, &fleet, &tenant, &tokens).await.unwrap();
         let expectation = Expectation::new(Arc::clone(&fleet));
         let dir = tempfile::tempdir().unwrap();
+        for daemon in DAEMONS {
+            let decoders = dir.path().join(daemon).join("decoders");
+            std::fs::create_dir_all(&decoders).unwrap();
+            std::os::unix::fs::symlink(artifacts, decoders.join("artifacts")).unwrap();
+        }
         Self { database, client, tokens, tenant, expectation, bucket_due, dir, fleet, taken: 0 }
     }
 
-    /// Gives the data directory of the daemon called `name`.
+    /// Gives the data directory of one of the [`DAEMONS`].
     pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        assert!(DAEMONS.contains(&name));
         self.dir.path().join(name)
     }
 
@@ -108,6 +117,12 @@ impl World {
             assert!(Instant::now() < deadline, "{status}\n{}", daemon.log().join("\n"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until the partials of the fleet's first hour are due; the next record of a partition brings them.
+    pub(crate) async fn bucket_due(&self) {
+        let left_us = u64::try_from(self.bucket_due.0 - now().0).unwrap_or(0);
+        tokio::time::sleep(Duration::from_micros(left_us)).await;
     }
 
     /// Sends what the fleet has for the next `span`, and waits for the answers.
@@ -153,6 +168,17 @@ impl World {
         self.assert_verified().await;
         stored
     }
+}
+
+/// Compiled decoders that all daemons of these tests share: the JavaScript engine takes seconds to compile.
+/// They are there when this returns.
+fn artifacts() -> &'static Path {
+    static ARTIFACTS: OnceLock<PathBuf> = OnceLock::new();
+    ARTIFACTS.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decoders");
+        tables::decoders(&dir);
+        dir.join("artifacts")
+    })
 }
 
 /// Gets a page: its status, and its JSON where it is some.
