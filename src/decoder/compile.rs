@@ -13,11 +13,9 @@ use wasmer::wasmparser::Operator;
 use wasmer::{CompileError, Engine, Module};
 use wasmer_middlewares::Metering;
 
-/// Raised whenever instrumented code of the same module would look different.
-const INSTRUMENTATION: u32 = 1;
-
-/// Names the versions of the compiler and of all that it is made of.
-const VERSIONS: &[u8] = include_bytes!("../../Cargo.lock");
+/// All that decides how a module is compiled: the versions of the compiler and of what it is made of,
+/// how modules are instrumented, and this file, which sets the compiler up.
+const RECIPE: [&[u8]; 3] = [include_bytes!("../../Cargo.lock"), include_bytes!("cards.rs"), include_bytes!("compile.rs")];
 
 /// Which engine compiles a module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -88,12 +86,12 @@ impl Compiler {
     fn key(&self, engine: &Engine, wasm: &[u8], trust: Trust) -> String {
         let mut hasher = Sha256::new();
         hasher.update(format!(
-            "{INSTRUMENTATION} {} {trust:?} {} {:?}",
+            "{} {trust:?} {} {:?}",
             engine.deterministic_id(),
             self.memory_bytes,
             wasmer::sys::CpuFeature::for_host(),
         ));
-        hasher.update(VERSIONS);
+        RECIPE.iter().for_each(|part| hasher.update(part));
         hasher.update(wasm);
         data_encoding::HEXLOWER.encode(&hasher.finalize())
     }
