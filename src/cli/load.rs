@@ -12,7 +12,7 @@ use crate::runtime;
 use crate::store::Store;
 use crate::telemetry;
 use anyhow::bail;
-use dataflows::model::{EventTime, SECOND_US};
+use dataflows::model::EventTime;
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -106,9 +106,8 @@ impl Load {
             },
         };
         let period_ms = self.period_s * 1000;
-        // Ends in the past, so that the daemon's own clock does not go back behind the log's.
-        let span_s = self.uplinks as f64 / f64::from(self.devices) * self.period_s as f64;
-        let start = jiff::Timestamp::now().as_microsecond() - (span_s as i64 + 3600) * SECOND_US;
+        // From now on: the registry's records are in the log already, and log time never goes back.
+        let start = jiff::Timestamp::now().as_microsecond();
         Ok(FleetSpec {
             devices: self.devices,
             start: EventTime(start),
