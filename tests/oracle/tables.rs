@@ -214,7 +214,8 @@ pub(crate) fn assert_equal(found: Tables, mut expected: Tables, run: &str) {
     let mut differences = String::new();
     for table in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
         let of = |rows: &BTreeMap<&str, Vec<String>>| rows.get(table).cloned().unwrap_or_default();
-        let (missing, surplus) = differing(&of(&expected), &of(&found));
+        let (expected, found) = (of(&expected), of(&found));
+        let (missing, surplus) = differing(&expected, &found);
         for (what, rows) in [("missing", missing), ("surplus", surplus)] {
             let some: Vec<String> = rows.iter().take(3).map(|row| row.chars().take(400).collect()).collect();
             if !rows.is_empty() {
