@@ -18,10 +18,10 @@ use std::path::Path;
 use std::sync::Arc;
 use weir::decoder::{DecoderInput, DecoderLimits, Decoders, VerdictSink, templates};
 
-const FRAME: [u8; 30] = [
-    1, 117, 92, 3, 103, 248, 255, 4, 104, 101, 5, 106, 73, 0, 6, 101, 18, 0, 7, 125, 231, 3, 8, 125, 205, 0, 9, 115, 151, 39,
-];
-const FIELDS: &str = r#"{"battery":92,"temperature":-0.8,"humidity":50.5,"activity":73,"illumination":18,"co2":999,"tvoc":205,"pressure":1013.5}"#;
+const FRAME: [u8; 30] =
+    [1, 117, 92, 3, 103, 248, 255, 4, 104, 101, 5, 106, 73, 0, 6, 101, 18, 0, 7, 125, 231, 3, 8, 125, 205, 0, 9, 115, 151, 39];
+const FIELDS: &str =
+    r#"{"battery":92,"temperature":-0.8,"humidity":50.5,"activity":73,"illumination":18,"co2":999,"tvoc":205,"pressure":1013.5}"#;
 
 struct NoVerdicts;
 
@@ -65,7 +65,8 @@ fn decode(criterion: &mut Criterion) {
         [("script", Decoding::JavaScript(put(script))), ("module", Decoding::Wasm(put(module))), ("upstream", Decoding::Upstream)]
     {
         let template = Template { no: TemplateNo(1), name: name.into(), decoding, fields: BTreeMap::new() };
-        let call = DecodeCall { partition: Partition(0), offset: Offset(1), uplink: &uplink, device: &device, template: &template };
+        let call =
+            DecodeCall { partition: Partition(0), offset: Offset(1), uplink: &uplink, device: &device, template: &template };
         let mut decoded = Decoded::default();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

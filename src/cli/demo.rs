@@ -5,19 +5,19 @@
 
 use super::{Settings, http, registry::new_token};
 use crate::config::Config;
-use crate::decoder::templates;
 use crate::load::process::Usage;
+use crate::load::register::{Tokens, register};
 use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
 use crate::load::verify::{self, Verified};
-use crate::load::{Fleet, FleetSpec, Kind};
-use crate::registry::admin::{self, NewDevice, NewTemplate, NewTenant, NewToken};
+use crate::load::{Fleet, FleetSpec};
+use crate::registry::admin::NewTenant;
 use crate::runtime;
 use crate::store::Store;
 use crate::telemetry;
 use anyhow::{Context, bail};
 use dataflows::model::{EventTime, LogTime, TenantNo};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 /// The demo's tenant.
-pub(super) const TENANT: &str = "demo";
+const TENANT: &str = "demo";
 /// How long the daemon may take to see the demo's devices, and to commit what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,12 +53,6 @@ pub(super) struct Demo {
     listen: SocketAddr,
 }
 
-/// The tokens that the demo makes.
-pub(super) struct Tokens {
-    write: String,
-    read: String,
-}
-
 impl Demo {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let mut config = settings.load()?;
@@ -68,8 +62,7 @@ impl Demo {
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;
         let mut fleet = Arc::new(Fleet::new(self.spec(EventTime(0)))?);
-        let tokens = register(&mut client, &fleet).await?;
-        let tenant: i32 = client.query_one("SELECT tenant_no FROM tenant WHERE name = $1", &[&TENANT]).await?.get(0);
+        let (tenant, tokens) = register_fleet(&mut client, &fleet).await?;
 
         let (shutdown, stopped) = oneshot::channel::<()>();
         let (listening, address) = oneshot::channel();
@@ -85,7 +78,7 @@ impl Demo {
         fleet = Arc::new(Fleet::new(self.spec(EventTime(now().0)))?);
         let report = self.send(&fleet, &url, &tokens.write).await?;
         let verified = match self.seconds {
-            Some(_) => Some(verify::verify(&mut client, TenantNo(tenant as u32), &report.expectation, PATIENCE).await?),
+            Some(_) => Some(verify::verify(&mut client, tenant, &report.expectation, PATIENCE).await?),
             None => None,
         };
         let status = status(&url).await?;
@@ -164,8 +157,8 @@ async fn run_daemon(
     Ok(runtime::serve(config, listening, shutdown).await?)
 }
 
-/// Registers the demo's tenant, templates, devices and tokens.
-pub(super) async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Result<Tokens> {
+/// Registers the demo's fleet.
+pub(super) async fn register_fleet(client: &mut Client, fleet: &Fleet) -> anyhow::Result<(TenantNo, Tokens)> {
     let tenant = NewTenant {
         name: TENANT.into(),
         zone: "UTC".into(),
@@ -173,32 +166,9 @@ pub(super) async fn register(client: &mut Client, fleet: &Fleet) -> anyhow::Resu
         lateness_horizon: "10 minutes".into(),
         class: "standard".into(),
     };
-    admin::add_tenant(client, &tenant).await.context("the demo needs a database of its own")?;
-    for kind in Kind::ALL {
-        let name = kind.spec().template;
-        let builtin = templates::builtin(name).with_context(|| format!("the template {name} does not ship with weir"))?;
-        let decoder = builtin.decoder.map(|(kind, body)| (kind.as_str(), body.to_vec()));
-        admin::add_template(client, &NewTemplate { name: name.into(), tenant: None, decoder, fields: builtin.fields() }).await?;
-    }
-    let transaction = client.transaction().await?;
-    for member in fleet.members() {
-        let device = NewDevice {
-            id: member.id.to_string(),
-            tenant: TENANT.into(),
-            template: member.kind.spec().template.into(),
-            name: None,
-            variables: json!({}),
-            zone: None,
-        };
-        admin::add_device(transaction.client(), &device).await?;
-    }
-    transaction.commit().await?;
     let tokens = Tokens { write: new_token(), read: new_token() };
-    for (name, token, may_write) in [("demo-write", &tokens.write, true), ("demo-read", &tokens.read, false)] {
-        let new = NewToken { name: name.into(), tenant: TENANT.into(), may_write, may_read: !may_write, provision: None };
-        admin::add_token(client, &new, token).await?;
-    }
-    Ok(tokens)
+    let tenant = register(client, fleet, &tenant, &tokens).await.context("the demo needs a database of its own")?;
+    Ok((tenant, tokens))
 }
 
 pub(super) async fn status(url: &str) -> anyhow::Result<Value> {

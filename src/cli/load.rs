@@ -4,7 +4,7 @@
 //! schedule; then the daemon starts and the time until its last commit counts.
 
 use super::Settings;
-use super::demo::{TENANT, await_devices, register, status};
+use super::demo::{await_devices, register_fleet, status};
 use crate::load::process::Usage;
 use crate::load::verify::{self, Verified};
 use crate::load::{Fleet, FleetSpec, Kind, backlog};
@@ -12,7 +12,7 @@ use crate::runtime;
 use crate::store::Store;
 use crate::telemetry;
 use anyhow::bail;
-use dataflows::model::{EventTime, SECOND_US, TenantNo};
+use dataflows::model::EventTime;
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -52,9 +52,7 @@ impl Load {
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;
         let fleet = Arc::new(Fleet::new(self.spec()?)?);
-        register(&mut client, &fleet).await?;
-        let tenant: i32 = client.query_one("SELECT tenant_no FROM tenant WHERE name = $1", &[&TENANT]).await?.get(0);
-        let tenant = TenantNo(tenant as u32);
+        let (tenant, _) = register_fleet(&mut client, &fleet).await?;
 
         // A first run brings the registry into the log.
         let daemon = Daemon::start(&config).await?;
@@ -108,9 +106,8 @@ impl Load {
             },
         };
         let period_ms = self.period_s * 1000;
-        // Ends in the past, so that the daemon's own clock does not go back behind the log's.
-        let span_s = self.uplinks as f64 / f64::from(self.devices) * self.period_s as f64;
-        let start = jiff::Timestamp::now().as_microsecond() - (span_s as i64 + 3600) * SECOND_US;
+        // From now on: the registry's records are in the log already, and log time never goes back.
+        let start = jiff::Timestamp::now().as_microsecond();
         Ok(FleetSpec {
             devices: self.devices,
             start: EventTime(start),

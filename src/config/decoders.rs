@@ -22,7 +22,7 @@ impl Decoders {
         let limits = DecoderLimits::default();
         Self {
             memory_bytes_max: reader.or("memory_bytes_max", Bytes(limits.memory_bytes)).0,
-            watchdog: reader.or("watchdog", limits.wall),
+            watchdog: reader.or("watchdog", limits.watchdog),
             instances_max: reader.or("instances_max", limits.instances),
         }
     }
@@ -31,7 +31,7 @@ impl Decoders {
     pub fn limits(&self) -> DecoderLimits {
         DecoderLimits {
             memory_bytes: self.memory_bytes_max,
-            wall: self.watchdog,
+            watchdog: self.watchdog,
             instances: self.instances_max,
             ..DecoderLimits::default()
         }

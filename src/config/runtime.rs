@@ -14,6 +14,9 @@ pub struct Runtime {
     /// `shutdown_timeout`: how long SIGTERM waits for the log to be worked off and committed; the
     /// rest is replayed at the next start. Default: 30 s.
     pub shutdown_timeout: Duration,
+    /// `checkpoint_records`: a partition is checkpointed when replaying it would read at least so many
+    /// records; less makes starts faster and commits larger. Default: 100000.
+    pub checkpoint_records: u64,
 }
 
 impl Runtime {
@@ -24,9 +27,13 @@ impl Runtime {
             workers: reader.or("workers", 1),
             owner: reader.optional("owner").unwrap_or_else(host),
             shutdown_timeout: reader.or("shutdown_timeout", Duration::from_secs(30)),
+            checkpoint_records: reader.or("checkpoint_records", 100_000),
         };
         if runtime.workers == 0 {
             reader.refuse("workers", "give at least 1");
+        }
+        if runtime.checkpoint_records == 0 {
+            reader.refuse("checkpoint_records", "give at least 1");
         }
         runtime
     }

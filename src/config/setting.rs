@@ -33,6 +33,7 @@ parsed! {
     bool: "true or false",
     u16: "a whole number from 0 to 65535",
     u32: "a whole number",
+    u64: "a whole number",
     usize: "a whole number",
     SocketAddr: "an address with a port, such as 0.0.0.0:8080",
 }

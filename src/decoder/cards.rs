@@ -6,8 +6,9 @@
 //! memory, globals and nothing besides are what a reset has to restore.
 
 use wasm_encoder::reencode::{self, Reencode};
-use wasm_encoder::{MemArgTarget, 
-    BlockType, CodeSection, ExportKind, ExportSection, Function, Instruction, MemArg, MemorySection, MemoryType, Module, ValType,
+use wasm_encoder::{
+    BlockType, CodeSection, ExportKind, ExportSection, Function, Instruction, MemArg, MemArgTarget, MemorySection, MemoryType,
+    Module, ValType,
 };
 use wasmparser::{ExternalKind, Operator, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
@@ -152,7 +153,13 @@ impl Reencode for Marker {
             memories.memory(MemoryType { maximum: Some(memory.maximum.map_or(pages_max, |own| own.min(pages_max))), ..memory });
         }
         let pages = self.memory_bytes_max.div_ceil(CARD_BYTES as u64 * PAGE_BYTES);
-        memories.memory(MemoryType { minimum: pages, maximum: Some(pages), memory64: false, shared: false, page_size_log2: None });
+        memories.memory(MemoryType {
+            minimum: pages,
+            maximum: Some(pages),
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
         Ok(())
     }
 
@@ -305,7 +312,12 @@ fn mark_one(function: &mut Function, scratch: Scratch, offset: u64) {
     function.instruction(&Instruction::I32Const(CARD_SHIFT));
     function.instruction(&Instruction::I32ShrU);
     function.instruction(&Instruction::I32Const(1));
-    function.instruction(&Instruction::I32Store8(MemArg { offset: 0, align: 0, target: MemArgTarget::Memory(CARDS_MEMORY), ordering: None }));
+    function.instruction(&Instruction::I32Store8(MemArg {
+        offset: 0,
+        align: 0,
+        target: MemArgTarget::Memory(CARDS_MEMORY),
+        ordering: None,
+    }));
 }
 
 /// Marks the cards of the `len` bytes at `address`, where there are any.

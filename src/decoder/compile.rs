@@ -1,4 +1,4 @@
-//! Owns the two wasm engines and the artifacts that they made, in memory and on disk.
+//! Owns the wasm compiler and the artifacts that it made, in memory and on disk.
 //!
 //! An artifact on disk is machine code that is mapped and run, so it is used only when its checksum
 //! is that of what this version of weir wrote; anything else is compiled again and replaced.
@@ -13,11 +13,9 @@ use wasmer::wasmparser::Operator;
 use wasmer::{CompileError, Engine, Module};
 use wasmer_middlewares::Metering;
 
-/// Raised whenever instrumented code of the same module would look different.
-const INSTRUMENTATION: u32 = 1;
-
-/// Names the versions of the compiler and of all that it is made of.
-const VERSIONS: &[u8] = include_bytes!("../../Cargo.lock");
+/// All that decides how a module is compiled: the versions of the compiler and of what it is made of,
+/// how modules are instrumented, and this file, which sets the compiler up.
+const RECIPE: [&[u8]; 3] = [include_bytes!("../../Cargo.lock"), include_bytes!("cards.rs"), include_bytes!("compile.rs")];
 
 /// Which engine compiles a module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,8 +50,6 @@ pub(super) struct Prepared {
 
 /// Compiles modules once.
 pub(super) struct Compiler {
-    own: Engine,
-    foreign: Engine,
     memory_bytes: u64,
     fuel: u64,
     artifacts: Option<PathBuf>,
@@ -62,44 +58,40 @@ pub(super) struct Compiler {
 impl Compiler {
     /// Keeps artifacts in the folder `artifacts`, which exists; nowhere without one.
     pub(super) fn new(artifacts: Option<PathBuf>, limits: &DecoderLimits) -> Self {
-        Self {
-            own: engine(Trust::Own),
-            foreign: engine(Trust::Foreign),
-            memory_bytes: limits.memory_bytes,
-            fuel: limits.fuel,
-            artifacts,
-        }
+        Self { memory_bytes: limits.memory_bytes, fuel: limits.fuel, artifacts }
     }
 
     /// Gives the module, from the artifact where there is a sound one.
     pub(super) fn prepare(&self, wasm: &[u8], trust: Trust) -> Result<Prepared, PrepareError> {
-        let (engine, alignment, fuel) = match trust {
-            Trust::Own => (&self.own, Alignment::Kept, None),
-            Trust::Foreign => (&self.foreign, Alignment::Hint, Some(self.fuel)),
+        // The counting of instructions is bound to one module, and so is its engine.
+        let engine = engine(trust);
+        let (alignment, fuel) = match trust {
+            Trust::Own => (Alignment::Kept, None),
+            Trust::Foreign => (Alignment::Hint, Some(self.fuel)),
         };
-        let path = self.artifacts.as_ref().map(|folder| folder.join(self.key(engine, wasm, trust)));
-        if let Some(module) = path.as_ref().and_then(|path| load(engine, path)) {
-            return Ok(Prepared { module, engine: engine.clone(), fuel });
+        let path = self.artifacts.as_ref().map(|folder| folder.join(self.key(&engine, wasm, trust)));
+        if let Some(module) = path.as_ref().and_then(|path| load(&engine, path)) {
+            return Ok(Prepared { module, engine, fuel });
         }
-        let module = Module::new(engine, cards::instrument(wasm, self.memory_bytes, alignment)?)?;
+        let module = Module::new(&engine, cards::instrument(wasm, self.memory_bytes, alignment)?)?;
         if let Some(path) = path
             && let Err(error) = save(&module, &path)
         {
             tracing::warn!(%error, path = %path.display(), "a compiled decoder could not be kept; it is compiled again at the next start");
         }
-        Ok(Prepared { module, engine: engine.clone(), fuel })
+        Ok(Prepared { module, engine, fuel })
     }
 
     /// Names an artifact by all that has a say in its bytes.
     fn key(&self, engine: &Engine, wasm: &[u8], trust: Trust) -> String {
         let mut hasher = Sha256::new();
         hasher.update(format!(
-            "{INSTRUMENTATION} {} {trust:?} {} {:?}",
+            "{} {trust:?} {} {:?}",
             engine.deterministic_id(),
             self.memory_bytes,
             wasmer::sys::CpuFeature::for_host(),
         ));
-        hasher.update(VERSIONS);
+        RECIPE.iter().for_each(|part| hasher.update(part));
         hasher.update(wasm);
         data_encoding::HEXLOWER.encode(&hasher.finalize())
     }

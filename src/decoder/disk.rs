@@ -24,10 +24,30 @@ pub(super) fn write_whole(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 }
 
 fn write_and_name(unfinished: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = File::create_new(unfinished)?;
+    // One of that name may be there: of a process that was killed and had our number, as in a container.
+    let mut file = File::create(unfinished)?;
     for part in parts {
         file.write_all(part)?;
     }
     file.sync_all()?;
     std::fs::rename(unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        // Other tests count on meanwhile, so all of the next numbers are taken.
+        let next = UNFINISHED.load(Ordering::Relaxed);
+        for number in next..next + 500 {
+            std::fs::write(folder.path().join(format!(".{}-{number}.part", std::process::id())), "half of a longer text")
+                .unwrap();
+        }
+        let path = folder.path().join("decoder");
+        write_whole(&path, &[b"a", b"b"]).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"ab");
+    }
 }

@@ -38,7 +38,10 @@ impl DecoderInput<'_> {
         if out.len() <= BYTES_MAX {
             return Ok(());
         }
-        Err(format!("payload and variables have {} bytes, more than the {BYTES_MAX} that a decoder is given: shorten the variables", out.len()))
+        Err(format!(
+            "payload and variables have {} bytes, more than the {BYTES_MAX} that a decoder is given: shorten the variables",
+            out.len()
+        ))
     }
 
     /// What `Math.random` starts from: the same for the same uplink wherever it is decoded.

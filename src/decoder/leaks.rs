@@ -4,6 +4,7 @@
 use super::program::Program;
 use super::testing::{input, open};
 use super::{DecoderInput, DecoderLimits, Decoders};
+use std::time::Duration;
 
 /// A way to leak: what stands at the top level, what each call does, and what the next one sees.
 struct Probe {
@@ -39,9 +40,17 @@ const PROBES: &[Probe] = &[
     probe("var o = {}", "Object.preventExtensions(o)", "Object.isExtensible(o)"),
     probe("var o = {}", "Object.setPrototypeOf(o, {x: 1})", "o.x"),
     probe("var o = {}", "Object.defineProperty(o, 'x', {get() { return 5 }, configurable: true})", "o.x"),
-    probe("var o = { get memo() { Object.defineProperty(this, 'memo', {value: 'kept'}); return 'new' } }", "o.memo", "Object.getOwnPropertyDescriptor(o, 'memo').value"),
+    probe(
+        "var o = { get memo() { Object.defineProperty(this, 'memo', {value: 'kept'}); return 'new' } }",
+        "o.memo",
+        "Object.getOwnPropertyDescriptor(o, 'memo').value",
+    ),
     probe("var hits = 0, p = new Proxy({}, { get() { return hits++ } })", "p.x", "hits"),
-    probe("class C { static n = 0; static #m = 0; static inc() { C.n++; C.#m++ } static get() { return C.n + C.#m } }", "C.inc()", "C.get()"),
+    probe(
+        "class C { static n = 0; static #m = 0; static inc() { C.n++; C.#m++ } static get() { return C.n + C.#m } }",
+        "C.inc()",
+        "C.get()",
+    ),
     probe("class C { #n = 0; inc() { this.#n++ } get() { return this.#n } } var c = new C()", "c.inc()", "c.get()"),
     probe("var cache = {}", "cache['k' + Object.keys(cache).length] = 1", "Object.keys(cache).length"),
     // Functions.
@@ -49,7 +58,11 @@ const PROBES: &[Probe] = &[
     probe("", "decodeUplink.calls = (decodeUplink.calls || 0) + 1", "decodeUplink.calls"),
     probe("var bound = (function () {}).bind(null)", "bound.x = 1", "bound.x"),
     probe("var g = (function* () { var i = 0; while (true) yield i++ })()", "g.next()", "g.next().value"),
-    probe("function tag(strings) { return strings } function site() { return tag`a` } var first = site()", "tag.seen = site()", "tag.seen === first"),
+    probe(
+        "function tag(strings) { return strings } function site() { return tag`a` } var first = site()",
+        "tag.seen = site()",
+        "tag.seen === first",
+    ),
     // Collections.
     probe("var m = new Map()", "m.set(m.size, 1)", "m.size"),
     probe("var s = new Set()", "s.add(s.size)", "s.size"),
@@ -134,7 +147,9 @@ fn nothing_survives_an_uplink() {
     let (_dir, decoders) = open(DecoderLimits::default());
     let mut leaking = Vec::new();
     for Probe { setup, effect, seen } in PROBES {
-        let script = format!("{setup}\nfunction decodeUplink() {{ var seen = String({seen}); {effect}; return {{data: {{seen: seen}}}} }}");
+        let script = format!(
+            "{setup}\nfunction decodeUplink() {{ var seen = String({seen}); {effect}; return {{data: {{seen: seen}}}} }}"
+        );
         let mut program = load(&decoders, &script);
         let uplink = input(&[1]);
         let first = decode(&mut program, &uplink);
@@ -154,7 +169,7 @@ fn nothing_survives_an_uplink() {
 
 #[test]
 fn what_throws_or_runs_out_leaves_nothing_either() {
-    let (_dir, decoders) = open(DecoderLimits { steps: 20, ..DecoderLimits::default() });
+    let (_dir, decoders) = open(DecoderLimits { steps: 20, watchdog: Duration::from_secs(60), ..DecoderLimits::default() });
     let check = |wrong: &str, expected: &str| {
         let script = format!(
             "var n = 0, kept = []; function decodeUplink(input) {{ n++; if (input.bytes[0] == 9) {{ {wrong} }} return {{data: {{n: n, kept: kept.length}}}} }}"
@@ -170,7 +185,6 @@ fn what_throws_or_runs_out_leaves_nothing_either() {
     check("throw new Error('bad')", "Error: bad");
     check("while (true) kept[n++ % 100] = n", "steps");
     check("while (true) {}", "steps");
-    check("for (;;) kept.push('x'.repeat(100000) + kept.length)", "memory");
     check("(function f() { n++; f() })()", "stack");
     check("return {data: 'x'.repeat(300000)}", "262144 bytes");
     check("var a = []; for (var i = 0; i < 40; i++) a = [a]; return {data: a}", "32 levels");
@@ -178,4 +192,16 @@ fn what_throws_or_runs_out_leaves_nothing_either() {
     check("throw {toString() { while (true) {} }}", "steps");
     check("throw {toString() { throw 1 }}", "no text");
     check("return {errors: [{toString() { throw new Error('no text') }}]}", "no text");
+}
+
+#[test]
+fn an_instance_that_ran_out_of_memory_is_as_loaded_or_thrown_away() {
+    let (_dir, decoders) = open(DecoderLimits { watchdog: Duration::from_secs(60), ..DecoderLimits::default() });
+    for bomb in ["kept.push('x'.repeat(100000) + kept.length)", "kept.push(new Array(1000).fill(1))", "kept.push({a: {b: []}})"] {
+        let script = format!("var kept = []; function decodeUplink(input) {{ while (true) {bomb} }}");
+        let mut program = load(&decoders, &script);
+        let failure = program.decode(&input(&[9])).err().unwrap();
+        assert_eq!(failure.reason.as_str(), "decoder_memory", "{bomb}: {failure:?}");
+        assert!(!program.reset() || program.is_as_loaded(), "{bomb}");
+    }
 }

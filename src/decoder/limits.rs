@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// The limits of every decoder. The first four are counted, not measured, so that they give the same
-/// verdict at every replay; only `wall` depends on the machine, and its verdicts go to the log.
+/// verdict at every replay; only `watchdog` depends on the machine, and its verdicts go to the log.
 #[derive(Clone, Debug)]
 pub struct DecoderLimits {
-    /// Interrupt polls of a script, each ten thousand jumps and calls. Default: 400 (about 100 ms).
+    /// Interrupt polls of a script, each ten thousand jumps and calls. Default: 200 (tens of milliseconds).
     pub steps: u32,
     /// Instructions of a wasm module. Default: 100 million (about 100 ms).
     pub fuel: u64,
@@ -16,8 +16,9 @@ pub struct DecoderLimits {
     pub result_bytes: u32,
     /// Longest source or module. Unit: bytes. Default: 4 MiB.
     pub body_bytes: usize,
-    /// After this the watchdog ends a decoder that no count ended. Default: 500 ms.
-    pub wall: Duration,
+    /// Time of the processor after which the watchdog ends a decoder that no count ended.
+    /// Default: 500 ms.
+    pub watchdog: Duration,
     /// Instances that one worker keeps; the one not used for longest goes first. Default: 256.
     pub instances: usize,
 }
@@ -25,12 +26,12 @@ pub struct DecoderLimits {
 impl Default for DecoderLimits {
     fn default() -> Self {
         Self {
-            steps: 400,
+            steps: 200,
             fuel: 100_000_000,
             memory_bytes: 16 << 20,
             result_bytes: 256 << 10,
             body_bytes: 4 << 20,
-            wall: Duration::from_millis(500),
+            watchdog: Duration::from_millis(500),
             instances: 256,
         }
     }

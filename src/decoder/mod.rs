@@ -4,9 +4,9 @@
 //! source, run by QuickJS in wasm, or a wasm module. Invariants:
 //!
 //! - A result depends on the uplink, the device's variables and the decoder alone. Nothing survives
-//!   from one uplink to the next ([`sandbox`]), time and randomness come from the uplink, and every
+//!   from one uplink to the next (`sandbox`), time and randomness come from the uplink, and every
 //!   budget is counted, not measured.
-//! - What no count can end, the watchdog ends ([`watchdog`]), and its verdict is in the log before
+//! - What no count can end, the watchdog ends (`watchdog`), and its verdict is in the log before
 //!   the worker passes the uplink.
 //! - A decoder is on disk, fsynced and named by its SHA-256, before anything may name it.
 
@@ -27,6 +27,8 @@ pub mod templates;
 
 #[cfg(test)]
 mod leaks;
+#[cfg(test)]
+mod modules;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -84,7 +86,7 @@ impl DecoderKind {
 /// Errors: those of [`Decoders::put`].
 pub fn check(kind: DecoderKind, body: &[u8]) -> Result<(), DecoderError> {
     let limits = DecoderLimits::default();
-    let watchdog = Watchdog::start(limits.wall).map_err(DecoderError::Watchdog)?;
+    let watchdog = Watchdog::start(limits.watchdog).map_err(DecoderError::Watchdog)?;
     let compiler = Compiler::new(None, &limits);
     let (own, trust) = match kind {
         DecoderKind::JavaScript => (JS_ENGINE, Trust::Own),
@@ -161,7 +163,7 @@ impl Decoders {
     pub fn open(dir: &Path, limits: DecoderLimits, verdicts: Arc<dyn VerdictSink>) -> Result<Self, DecoderError> {
         let artifacts = dir.join("artifacts");
         std::fs::create_dir_all(&artifacts).map_err(|error| DecoderError::Disk { path: artifacts.clone(), error })?;
-        let watchdog = Watchdog::start(limits.wall).map_err(DecoderError::Watchdog)?;
+        let watchdog = Watchdog::start(limits.watchdog).map_err(DecoderError::Watchdog)?;
         let compiler = Compiler::new(Some(artifacts), &limits);
         let js_engine = compiler.prepare(JS_ENGINE, Trust::Own).map_err(DecoderError::Engine)?;
         Ok(Self(Arc::new(Shared {

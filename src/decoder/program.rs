@@ -49,7 +49,11 @@ impl Program {
         let loaded = sandbox.give(source).and_then(|()| sandbox.work("load", limits.steps, output));
         match loaded.map_err(|stopped| failure(stopped, Reason::DecoderInvalid))? {
             Status::Done => {}
-            Status::Steps => return Err(invalid("the script used up its steps while it was loaded: look for a loop outside of its functions")),
+            Status::Steps => {
+                return Err(invalid(
+                    "the script used up its steps while it was loaded: look for a loop outside of its functions",
+                ));
+            }
             Status::Memory => return Err(invalid("the script used up its memory while it was loaded: shorten its tables")),
             _ => return Err(invalid(&String::from_utf8_lossy(output))),
         }
@@ -122,7 +126,10 @@ fn invalid(detail: &str) -> DecodeFailure {
 /// Says for a reader why guest code did not come back; `otherwise` is for a trap.
 fn failure(stopped: Stopped, otherwise: Reason) -> DecodeFailure {
     let (reason, detail) = match stopped {
-        Stopped::Killed => (Reason::DecoderKilled, "the watchdog ended the decoder: look for one call that takes very long, such as a search in a huge text".into()),
+        Stopped::Killed => (
+            Reason::DecoderKilled,
+            "the watchdog ended the decoder: look for one call that takes very long, such as a search in a huge text".into(),
+        ),
         Stopped::Fuel => (Reason::DecoderSteps, "the decoder used up its instructions: look for a loop that does not end".into()),
         Stopped::Memory => (Reason::DecoderMemory, "the decoder used up its memory: look for a buffer that keeps growing".into()),
         Stopped::Trapped(how) => (otherwise, format!("the decoder {how}")),

@@ -79,7 +79,8 @@ impl Sandbox {
     /// Errors: an export is missing or of another type, or the start function traps.
     pub(super) fn new(prepared: &Prepared, post: Post) -> Result<Self, Missing> {
         let mut store = Store::new(prepared.engine.clone());
-        let instance = Instance::new(&mut store, &prepared.module, &Imports::new()).map_err(|error| Missing(format!("way to start: {error}")))?;
+        let instance = Instance::new(&mut store, &prepared.module, &Imports::new())
+            .map_err(|error| Missing(format!("way to start: {error}")))?;
         let export = |name: &str| Missing(format!("export `{name}`"));
         let memory = instance.exports.get_memory("memory").map_err(|_| export("memory"))?.clone();
         let cards = instance.exports.get_memory(CARDS_EXPORT).map_err(|_| export(CARDS_EXPORT))?.clone();
@@ -206,7 +207,10 @@ impl Sandbox {
         Args: wasmer::WasmTypeList,
         Rets: wasmer::WasmTypeList,
     {
-        self.instance.exports.get_typed_function(&self.store, name).map_err(|_| Stopped::Trapped(format!("has no export `{name}`")))
+        self.instance
+            .exports
+            .get_typed_function(&self.store, name)
+            .map_err(|_| Stopped::Trapped(format!("has no export `{name}`")))
     }
 
     /// Runs guest code before the eyes of the watchdog.
@@ -224,8 +228,8 @@ impl Sandbox {
     }
 
     fn stopped(&mut self, error: RuntimeError) -> Stopped {
-        let exhausted = self.fuel.is_some()
-            && matches!(get_remaining_points(&mut self.store, &self.instance), MeteringPoints::Exhausted);
+        let exhausted =
+            self.fuel.is_some() && matches!(get_remaining_points(&mut self.store, &self.instance), MeteringPoints::Exhausted);
         let full = self.memory.ty(&self.store).maximum.is_some_and(|max| self.memory.view(&self.store).size() >= max);
         match error.to_trap() {
             Some(TrapCode::HostInterrupt) => {
@@ -235,7 +239,7 @@ impl Sandbox {
             _ if exhausted => Stopped::Fuel,
             Some(TrapCode::StackOverflow) => Stopped::Trapped("ran out of stack: look for a recursion that does not end".into()),
             _ if full => Stopped::Memory,
-            Some(trap) => Stopped::Trapped(format!("trapped: {trap}")),
+            Some(trap) => Stopped::Trapped(format!("trapped: {}", trap.message())),
             None => Stopped::Trapped("trapped".into()),
         }
     }

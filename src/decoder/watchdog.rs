@@ -5,10 +5,13 @@
 //! for certain whether its run was interrupted. A run that was, is over its time even when it ended
 //! by itself in that moment: its instance must not be used again, for the signal may still be under
 //! way, and it can hit no other.
+//!
+//! What counts is the processor's time for the worker's thread: on a machine that is busy, suspended
+//! or swapping no decoder is ended for it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wasmer::Interrupter;
 
 /// What the watchdog sees of one worker.
@@ -16,8 +19,8 @@ use wasmer::Interrupter;
 struct Watched {
     /// Counts the runs.
     run: u64,
-    /// The run under way.
-    running: Option<Interrupter>,
+    /// The run under way, with the clock of its thread.
+    running: Option<(Interrupter, ThreadClock)>,
     /// Whether it was interrupted.
     interrupted: bool,
 }
@@ -31,7 +34,7 @@ impl Post {
     pub(super) fn enter(&self, interrupter: Interrupter) {
         let mut watched = lock(&self.0);
         watched.run += 1;
-        watched.running = Some(interrupter);
+        watched.running = Some((interrupter, ThreadClock::of_this_thread()));
         watched.interrupted = false;
     }
 
@@ -48,8 +51,30 @@ fn lock(watched: &Mutex<Watched>) -> std::sync::MutexGuard<'_, Watched> {
     watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The posts, with the run and the moment in which the watchdog first saw it.
-type Posts = Vec<(Weak<Mutex<Watched>>, Option<(u64, Instant)>)>;
+/// The clock of the processor's time that a thread has had.
+#[derive(Clone, Copy)]
+struct ThreadClock(libc::clockid_t);
+
+impl ThreadClock {
+    fn of_this_thread() -> Self {
+        let mut clock = 0;
+        // SAFETY: the call writes `clock`, and the calling thread exists.
+        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        assert_eq!(failed, 0, "a running thread has a clock");
+        Self(clock)
+    }
+
+    /// Reads the clock; zero when its thread has ended.
+    fn read(self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes `time` or fails, and then leaves it at zero.
+        unsafe { libc::clock_gettime(self.0, &raw mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+}
+
+/// The posts, with the run and what its thread had had when the watchdog first saw it.
+type Posts = Vec<(Weak<Mutex<Watched>>, Option<(u64, Duration)>)>;
 
 /// The watchdog; its thread ends with it.
 pub(super) struct Watchdog {
@@ -59,18 +84,18 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts a watchdog that ends runs after `wall`, and at the latest a tenth later.
+    /// Starts a watchdog that ends runs which have had `limit` of the processor, and about a tenth.
     ///
     /// Errors: the system gives no thread.
-    pub(super) fn start(wall: Duration) -> std::io::Result<Self> {
+    pub(super) fn start(limit: Duration) -> std::io::Result<Self> {
         let posts = Arc::new(Mutex::new(Posts::new()));
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("decoder-watchdog".into()).spawn({
             let posts = Arc::clone(&posts);
             move || {
-                let tick = (wall / 10).max(Duration::from_millis(1));
+                let tick = (limit / 10).max(Duration::from_millis(1));
                 while stopped.recv_timeout(tick) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                    patrol(&mut posts.lock().unwrap_or_else(PoisonError::into_inner), wall, Instant::now());
+                    patrol(&mut posts.lock().unwrap_or_else(PoisonError::into_inner), limit);
                 }
             }
         })?;
@@ -88,23 +113,23 @@ impl Watchdog {
 
 /// Looks at every post once. A run that does not stop is interrupted again at the next look: the
 /// signal is lost when it comes while the host itself works for the decoder.
-fn patrol(posts: &mut Posts, wall: Duration, now: Instant) {
+fn patrol(posts: &mut Posts, limit: Duration) {
     posts.retain_mut(|(watched, seen)| {
         let Some(watched) = watched.upgrade() else { return false };
         let mut watched = lock(&watched);
         let run = watched.run;
-        let Some(interrupter) = watched.running.clone() else {
+        let Some((interrupter, clock)) = watched.running.clone() else {
             *seen = None;
             return true;
         };
         match *seen {
             Some((of, since)) if of == run => {
-                if now.duration_since(since) >= wall {
+                if clock.read().saturating_sub(since) >= limit {
                     watched.interrupted = true;
                     interrupter.interrupt();
                 }
             }
-            _ => *seen = Some((run, now)),
+            _ => *seen = Some((run, clock.read())),
         }
         true
     });

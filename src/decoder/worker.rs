@@ -101,7 +101,8 @@ impl WorkerDecoder {
         let json = uplink.decoded.as_deref().ok_or_else(|| {
             nothing("the network sent no decoded fields: set a payload formatter there, or a decoder in the template")
         })?;
-        let tree = Tree::from_json(json).map_err(|error| nothing(&format!("the network's decoded fields cannot be read: {error}")))?;
+        let tree =
+            Tree::from_json(json).map_err(|error| nothing(&format!("the network's decoded fields cannot be read: {error}")))?;
         flatten(&tree, uplink.received_at, &mut self.upstream_names, decoded)
     }
 }
@@ -137,12 +138,19 @@ pub struct Tried {
 }
 
 /// Loads a decoder, decodes one uplink, and lets go of it.
-pub(super) fn try_once(shared: &Shared, kind: DecoderKind, body: &[u8], input: &DecoderInput<'_>) -> Result<Tried, DecodeFailure> {
+pub(super) fn try_once(
+    shared: &Shared,
+    kind: DecoderKind,
+    body: &[u8],
+    input: &DecoderInput<'_>,
+) -> Result<Tried, DecodeFailure> {
     let mut program = shared.load_body(kind, body, shared.watchdog.post())?;
     let given = program.decode(input)?;
     let (warnings, mut decoded) = (given.warnings, Decoded::default());
-    let result = serde_json::to_value(&given.tree)
-        .map_err(|error| DecodeFailure { reason: Reason::DecoderError, detail: format!("the result cannot be shown: {error}") })?;
+    let result = serde_json::to_value(&given.tree).map_err(|error| DecodeFailure {
+        reason: Reason::DecoderError,
+        detail: format!("the result cannot be shown: {error}"),
+    })?;
     given.flatten(EventTime(input.recv_time_us), &mut decoded)?;
     Ok(Tried { result, decoded, warnings })
 }

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod kinds;
 pub mod process;
 mod random;
+pub mod register;
 pub mod rules;
 mod schedule;
 pub mod sender;

@@ -29,8 +29,6 @@ pub(super) enum Problem {
     NotNumeric { field: String, kind: &'static str },
     #[error("aggregate `{name}` is not offered with step={step}: offered are {offered}{why}")]
     NotOffered { name: &'static str, step: String, offered: String, why: &'static str },
-    #[error("the query string cannot be read: {0}; percent-encode it as UTF-8")]
-    QueryString(String),
     #[error("this route is read with GET")]
     Method,
     #[error("{0}")]
@@ -67,7 +65,6 @@ impl Problem {
             Self::NotOffered { .. } => {
                 ("aggregate_not_offered", "The step has no such aggregate", StatusCode::UNPROCESSABLE_ENTITY)
             }
-            Self::QueryString(_) => ("bad_query_string", "The query string cannot be read", StatusCode::BAD_REQUEST),
             Self::Method => ("method_not_allowed", "Method not allowed", StatusCode::METHOD_NOT_ALLOWED),
             Self::Memory(MemoryError::Elsewhere(_)) => {
                 ("partition_elsewhere", "Another process has the device", StatusCode::SERVICE_UNAVAILABLE)

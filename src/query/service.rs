@@ -13,7 +13,6 @@ use super::rollup::{self, RollupAsk};
 use super::step::{Resolution, Step};
 use super::{latest, metrics, raw, zone};
 use axum::Router;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
@@ -76,30 +75,26 @@ async fn method() -> Problem {
     Problem::Method
 }
 
-/// The pairs of a query string, where it can be read.
-type Pairs = Result<Parameters<Vec<(String, String)>>, QueryRejection>;
-
-fn read(pairs: Pairs) -> Result<Vec<(String, String)>, Problem> {
-    pairs.map(|Parameters(pairs)| pairs).map_err(|rejection| Problem::QueryString(rejection.body_text()))
-}
+/// The pairs of a query string. Any text can be read as some.
+type Pairs = Parameters<Vec<(String, String)>>;
 
 async fn newest<M: Memory, R: Readers>(
     State(query): State<Arc<Query<M, R>>>,
     headers: HeaderMap,
-    pairs: Pairs,
+    Parameters(pairs): Pairs,
 ) -> Result<Response, Problem> {
     let tenant = authenticate(&query.readers, &headers)?;
-    let devices = params::latest(&read(pairs)?)?;
+    let devices = params::latest(&pairs)?;
     latest::answer(&query.memory, &query.database, tenant, devices).await
 }
 
 async fn values<M: Memory, R: Readers>(
     State(query): State<Arc<Query<M, R>>>,
     headers: HeaderMap,
-    pairs: Pairs,
+    Parameters(pairs): Pairs,
 ) -> Result<Response, Problem> {
     let tenant = authenticate(&query.readers, &headers)?;
-    let ask = Ask::parse(&read(pairs)?)?;
+    let ask = Ask::parse(&pairs)?;
     let format = ask.format.unwrap_or_else(|| accepted(&headers));
     let answer = query.answer(tenant, ask).await?;
     Ok(respond(&answer, format))

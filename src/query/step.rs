@@ -65,7 +65,7 @@ impl Resolution {
             "h" => return Err(StepError::Uneven(text.to_owned(), "a day (a whole day is 1d)")),
             "d" => Step::Days(count),
             "w" => Step::Weeks(count),
-            "mo" if 12 % count == 0 || count % 12 == 0 => Step::Months(count),
+            "mo" if 12 % count == 0 || count.is_multiple_of(12) => Step::Months(count),
             "mo" => return Err(StepError::Uneven(text.to_owned(), "a year")),
             "y" => Step::Years(count),
             _ => return Err(unreadable()),

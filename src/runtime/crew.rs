@@ -61,12 +61,20 @@ impl Crew {
     /// Errors: a worker or a committer that could not go on.
     pub async fn stop(mut self, deadline: Instant) -> Result<(), ServeError> {
         self.pool.stop(deadline);
-        let ended = tokio::select! {
-            result = self.pool.join() => result.map_err(ServeError::from),
-            Some(result) = self.committers.join_next() => failure(result),
-        };
+        let ended = self.finish().await;
         self.abandon().await;
         ended
+    }
+
+    /// Waits until every worker has ended, or a committer finds that its worker cannot end well. A
+    /// committer that ends well says nothing about the other workers.
+    async fn finish(&mut self) -> Result<(), ServeError> {
+        loop {
+            tokio::select! {
+                result = self.pool.join() => return Ok(result?),
+                Some(result) = self.committers.join_next() => failure(result)?,
+            }
+        }
     }
 
     /// Ends the committers where they are. Waited for, so that they hold the log no more.

@@ -88,8 +88,9 @@ impl WorkerPool {
     ///
     /// Errors: the first worker's that failed.
     pub(super) async fn join(&mut self) -> Result<(), WorkerError> {
-        for _ in 0..self.handles.len() {
-            self.ended.recv().await.unwrap_or(Ok(()))?;
+        // The channel closes when the last thread has ended; so this can be asked again after a wait was cut short.
+        while let Some(ended) = self.ended.recv().await {
+            ended?;
         }
         Ok(())
     }

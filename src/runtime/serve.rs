@@ -92,7 +92,8 @@ pub async fn serve(
     let verdicts = Arc::new(LogVerdicts(log.clone()));
     let decoders = Decoders::open(&dir.join("decoders"), config.decoders.limits(), verdicts)?;
     let view = Arc::new(View::new(log.partitions()));
-    let mut crew = Crew::start(config.runtime.workers, Pace::default(), &log, &decoders, &view)?;
+    let pace = Pace { checkpoint_records: config.runtime.checkpoint_records, ..Pace::default() };
+    let mut crew = Crew::start(config.runtime.workers, pace, &log, &decoders, &view)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let door = Door {
@@ -114,6 +115,8 @@ pub async fn serve(
     };
 
     stopping.store(true, Ordering::Release);
+    // The door closes first: what came through it is in the log before the workers look for its end.
+    server.close().await;
     let ended = match ended {
         Err(error) => {
             crew.abandon().await;
@@ -126,7 +129,6 @@ pub async fn serve(
     };
     // Waited for, so that nobody holds the log any more when this returns.
     tasks.shutdown().await;
-    server.close().await;
     if let Err(error) = directory.save(true).await {
         tracing::warn!(%error, "the next start scans more of the log");
     }

@@ -15,8 +15,8 @@ use super::view::View;
 use crate::log::{Log, RawRecord, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
 use dataflows::graph::Graph;
-use dataflows::model::{DeviceId, Entry, LogTime, MINUTE_US, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo};
 use dataflows::graph::PartitionState;
+use dataflows::model::{DeviceId, Entry, LogTime, MINUTE_US, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
@@ -224,7 +224,8 @@ impl Worker {
     }
 
     fn is_full(&self) -> bool {
-        let quarantined_bytes = || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
+        let quarantined_bytes =
+            || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
         self.pending.len() >= self.pace.rows_max || quarantined_bytes() >= QUARANTINED_BYTES_MAX
     }
 

@@ -67,8 +67,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     for guest in &GUESTS {
         let path = decoders.join("built").join(guest.built);
         let wasm = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let holds = section(&wasm).with_context(|| format!("{} has no section {SECTION}: run `cargo xtask guests`", path.display()))?;
-        ensure!(holds == source_hash(&decoders, guest)?, "{} was built from other sources: run `cargo xtask guests`", path.display());
+        let holds =
+            section(&wasm).with_context(|| format!("{} has no section {SECTION}: run `cargo xtask guests`", path.display()))?;
+        ensure!(
+            holds == source_hash(&decoders, guest)?,
+            "{} was built from other sources: run `cargo xtask guests`",
+            path.display()
+        );
     }
     Ok(())
 }

@@ -21,7 +21,10 @@ pub struct Engine {
     runtime: Runtime,
     context: Context,
     entry: Option<Persistent<Function<'static>>>,
+    /// Bytes that a script may add to what the runtime itself has taken.
     heap: usize,
+    /// The sum of both.
+    heap_end: usize,
     input: Vec<u8>,
     output: Vec<u8>,
 }
@@ -42,12 +45,14 @@ impl Engine {
             evaluate(&ctx, include_str!("touch.js"), "touch.js").expect("touching runs");
         });
         runtime.run_gc();
-        runtime.set_memory_limit(runtime.memory_usage().malloc_size as usize + heap);
+        let heap_end = runtime.memory_usage().malloc_size as usize + heap;
+        runtime.set_memory_limit(heap_end);
         Self {
             runtime,
             context,
             entry: None,
             heap,
+            heap_end,
             input: Vec::with_capacity(BUFFER_BYTES),
             output: Vec::with_capacity(BUFFER_BYTES),
         }
@@ -71,14 +76,17 @@ impl Engine {
         let Self { context, entry, input, output, .. } = self;
         output.clear();
         context.with(|ctx| {
-            let found = evaluate(&ctx, input.as_slice(), "decoder.js").and_then(|_| evaluate(&ctx, include_str!("entry.js"), "entry.js"));
+            let found =
+                evaluate(&ctx, input.as_slice(), "decoder.js").and_then(|_| evaluate(&ctx, include_str!("entry.js"), "entry.js"));
             match found.map(Value::into_function) {
                 Ok(Some(function)) => {
                     *entry = Some(Persistent::save(&ctx, function));
                     Status::Done
                 }
                 Ok(None) => {
-                    output.extend_from_slice(b"the script has no function decodeUplink, Decode or Decoder: add decodeUplink(input)");
+                    output.extend_from_slice(
+                        b"the script has no function decodeUplink, Decode or Decoder: add decodeUplink(input)",
+                    );
                     Status::Invalid
                 }
                 Err(error) => match explain(&ctx, error, output) {
@@ -89,19 +97,23 @@ impl Engine {
         })
     }
 
-    /// Gathers garbage and makes room for what decoding will allocate.
+    /// Gathers garbage and makes room for what decoding will allocate: the heap, and a quarter for the
+    /// gaps in it.
     pub fn seal(&mut self) {
         self.input = Vec::with_capacity(BUFFER_BYTES);
         self.output = Vec::with_capacity(BUFFER_BYTES);
         self.runtime.run_gc();
+        self.runtime.set_memory_limit(usize::MAX);
+        let room = self.heap + self.heap / 4;
         self.context.with(|ctx| {
             // SAFETY: the block is freed at once by the allocator that gave it; a null one is fine
             // to free. The allocator keeps what it took from the memory.
             unsafe {
-                let block = qjs::js_malloc(ctx.as_raw().as_ptr(), self.heap as _);
+                let block = qjs::js_malloc(ctx.as_raw().as_ptr(), room as _);
                 qjs::js_free(ctx.as_raw().as_ptr(), std::hint::black_box(block));
             }
         });
+        self.runtime.set_memory_limit(self.heap_end);
         drop(std::hint::black_box(Vec::<u8>::with_capacity(BUFFER_BYTES)));
     }
 
@@ -199,8 +211,9 @@ fn explain(ctx: &Ctx<'_>, error: rquickjs::Error, output: &mut Vec<u8>) -> Statu
         output.extend_from_slice(b"the decoder used up its steps: look for a loop that does not end");
         return Status::Steps;
     }
-    if text.ends_with("out of memory") {
-        output.extend_from_slice(b"the decoder used up its memory: look for a list or text that keeps growing");
+    // With no memory left for an exception QuickJS throws null, which no decoder does.
+    if text.ends_with("out of memory") || thrown.is_null() {
+        output.extend_from_slice(b"the decoder used up its memory (or threw null): look for a list or text that keeps growing");
         return Status::Memory;
     }
     output.extend_from_slice(clip(&text).as_bytes());

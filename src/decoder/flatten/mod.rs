@@ -61,7 +61,9 @@ impl Flattening<'_> {
             Tree::Nothing => Ok(()),
             Tree::Boolean(truth) => self.measured(Value::Boolean(*truth), at),
             Tree::Number(number) if number.is_finite() => self.measured(Value::Number(*number), at),
-            Tree::Number(number) => self.rejected(format!("the decoder returned {number}: return a finite number, or leave the field out")),
+            Tree::Number(number) => {
+                self.rejected(format!("the decoder returned {number}: return a finite number, or leave the field out"))
+            }
             Tree::Date(ms) => time::iso(*ms).map_or(Ok(()), |text| self.measured(Value::Text(text.into()), at)),
             Tree::Text(text) => match place::of_text(text) {
                 Some(place) => self.place(place, at),
@@ -174,7 +176,9 @@ impl Flattening<'_> {
         }
         Err(DecodeFailure {
             reason: Reason::TooManyFields,
-            detail: format!("the decoder gave more than {FIELDS_MAX} values for one uplink: return fewer fields or a shorter history"),
+            detail: format!(
+                "the decoder gave more than {FIELDS_MAX} values for one uplink: return fewer fields or a shorter history"
+            ),
         })
     }
 }
@@ -185,7 +189,7 @@ fn is_history(items: &[Tree<'_>]) -> bool {
 }
 
 /// PostgreSQL's texts cannot hold U+0000.
-fn storable<'t>(text: &'t Cow<'_, str>) -> Cow<'t, str> {
+fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 

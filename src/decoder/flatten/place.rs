@@ -19,7 +19,9 @@ impl Place {
         if (-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude) {
             Ok(Value::Location { latitude, longitude, altitude: altitude.filter(|metres| metres.is_finite()) })
         } else {
-            Err(format!("there is no place at latitude {latitude}, longitude {longitude}: leave it out while the device has no fix"))
+            Err(format!(
+                "there is no place at latitude {latitude}, longitude {longitude}: leave it out while the device has no fix"
+            ))
         }
     }
 }

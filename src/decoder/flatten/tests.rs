@@ -54,7 +54,10 @@ fn what_cannot_be_stored_is_rejected_beside_the_rest() {
     ]);
     assert_eq!(rows(&tree).unwrap(), ["c=1", "a!", "b!"]);
     let long = "x".repeat(200);
-    check(&format!(r#"{{"{long}": 1, "{}": 2}}"#, &long[..128]), &[&format!("{}=2", &long[..128]), &format!("{}!", &long[..128])]);
+    check(
+        &format!(r#"{{"{long}": 1, "{}": 2}}"#, &long[..128]),
+        &[&format!("{}=2", &long[..128]), &format!("{}!", &long[..128])],
+    );
     check(r#"{"text": "a\u0000b"}"#, &["text=\"a\u{fffd}b\""]);
 }
 
@@ -137,8 +140,25 @@ fn a_name_is_allocated_once() {
 
 fn any_tree() -> impl Strategy<Value = Tree<'static>> {
     let key = prop_oneof![
-        Just("timestamp"), Just("time"), Just("latitude"), Just("longitude"), Just("lat"), Just("lng"), Just("field"), Just("value"),
-        Just("record"), Just("unitId"), Just("history"), Just("bn"), Just("n"), Just("v"), Just("t"), Just("bt"), Just("coordinates"), Just("é\0"), Just("")
+        Just("timestamp"),
+        Just("time"),
+        Just("latitude"),
+        Just("longitude"),
+        Just("lat"),
+        Just("lng"),
+        Just("field"),
+        Just("value"),
+        Just("record"),
+        Just("unitId"),
+        Just("history"),
+        Just("bn"),
+        Just("n"),
+        Just("v"),
+        Just("t"),
+        Just("bt"),
+        Just("coordinates"),
+        Just("é\0"),
+        Just("")
     ];
     let leaf = prop_oneof![
         Just(Tree::Nothing),
@@ -146,7 +166,8 @@ fn any_tree() -> impl Strategy<Value = Tree<'static>> {
         any::<f64>().prop_map(Tree::Number),
         (3e8..2e14).prop_map(Tree::Number),
         any::<f64>().prop_map(Tree::Date),
-        "\\PC{0,12}|\\([0-9.,-]{0,9}\\)|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}Z?|[0-9]{1,400}".prop_map(|text: String| Tree::Text(text.into())),
+        "\\PC{0,12}|\\([0-9.,-]{0,9}\\)|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}Z?|[0-9]{1,400}"
+            .prop_map(|text: String| Tree::Text(text.into())),
     ];
     leaf.prop_recursive(6, 80, 8, move |inner| {
         prop_oneof![

@@ -106,7 +106,7 @@ impl Series<'_> {
         let place = |at: EventTime| format!("{} ({level:?})", self.place(at));
         let merged = tables.rollups(level).get(&self.key);
         for BucketExpectation { start, bucket, settled_at } in expected {
-            if !settled_at.zip(log_time).is_some_and(|(settled_at, log_time)| settled_at <= log_time) {
+            if settled_at.zip(log_time).is_none_or(|(settled_at, log_time)| settled_at > log_time) {
                 verified.open_buckets_skipped += 1;
                 continue;
             }

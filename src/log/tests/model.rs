@@ -87,11 +87,11 @@ impl Model {
             self.accept(&open);
         }
         self.open.clear();
-        for p in 0..3 {
+        for (p, end) in ends.into_iter().enumerate() {
             let start = log.start(Partition(p as u16)).0;
             assert!(self.starts[p] <= start && start <= self.low[p].max(self.starts[p]), "partition {p} starts at {start}");
             self.starts[p] = start;
-            assert_eq!(ends[p], self.bodies[p].len(), "the end of partition {p}");
+            assert_eq!(end, self.bodies[p].len(), "the end of partition {p}");
             let (records, error) = read_all(log, p as u16);
             assert!(error.is_none(), "partition {p}: {error:?}");
             assert!(records.is_sorted_by_key(|record| record.log_time), "log time went back in partition {p}");

@@ -21,6 +21,8 @@ fn a_tail_torn_at_any_byte_is_cut_off() {
         assert_eq!(recovery.torn_bytes, if whole { 0 } else { left }, "cut at {cut}");
         let kept = if whole { 4 } else { 3 };
         assert_numbered(&log, kept);
+        let killed = open_with(&torn.killed(), options()).unwrap().1;
+        assert_eq!((killed.torn_bytes, killed.records), (0, 3 * kept), "cut at {cut}: it stays cut off");
         fill(&log, 4);
         drop(log);
         assert_numbered(&open_sim(&torn), kept + 4);

@@ -48,7 +48,7 @@ struct Round {
 pub async fn run_once(store: &Store, now: LogTime) -> Result<Option<Report>, StoreError> {
     let doing = "the upkeep could not begin";
     let client = store.client().await?;
-    // The lock goes with the connection.
+    // The lock goes with the connection where this breaks off.
     if !client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await.doing(doing)?.get::<_, bool>(0) {
         return Ok(None);
     }
@@ -58,6 +58,8 @@ pub async fn run_once(store: &Store, now: LogTime) -> Result<Option<Report>, Sto
     ahead::run(&mut round).await?;
     merge::run(&mut round).await?;
     retention::run(&mut round).await?;
+    // The server notices a closed connection in its own time; a round that follows at once must find the lock free.
+    round.client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await.doing("the upkeep could not end")?;
     Ok(Some(round.report))
 }
 

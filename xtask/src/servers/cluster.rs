@@ -169,7 +169,7 @@ fn free_port() -> Result<u16> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::path::Path;
 
     use super::{Account, Cluster, Kind, Program, clear, free_port, is_running, settings};
@@ -227,9 +227,12 @@ mod tests {
         assert!(was_running && !is_running(&data), "a server is stopped when its cluster is dropped");
 
         let forgotten = start();
+        let address = forgotten.url().split(['@', '/']).nth(3).unwrap().to_owned();
+        let was_listening = TcpStream::connect(&address).is_ok();
         clear(&program, Account::find().unwrap(), &data).unwrap();
-        assert!(!data.exists(), "a server that was left behind is stopped and cleared away");
+        let is_listening = TcpStream::connect(&address).is_ok();
         drop(forgotten);
+        assert!(was_listening && !is_listening && !data.exists(), "a server that was left behind is stopped and cleared away");
         fs::remove_file(data.with_extension("lock")).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use weir::decoder::{DecoderKind, DecoderLimits, Decoders, VerdictSink, WorkerDec
 
 /// Keeps the verdicts in memory.
 #[derive(Default)]
-pub struct Verdicts(pub Mutex<Vec<(Partition, Offset)>>);
+pub(crate) struct Verdicts(pub(crate) Mutex<Vec<(Partition, Offset)>>);
 
 impl VerdictSink for Verdicts {
     fn condemn(&self, partition: Partition, uplink: Offset) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -22,17 +22,17 @@ impl VerdictSink for Verdicts {
 }
 
 /// Decoders in a passing folder, with one worker.
-pub struct Bench {
-    pub dir: tempfile::TempDir,
-    pub decoders: Decoders,
-    pub worker: WorkerDecoder,
-    pub verdicts: Arc<Verdicts>,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) decoders: Decoders,
+    pub(crate) worker: WorkerDecoder,
+    pub(crate) verdicts: Arc<Verdicts>,
     next: u64,
 }
 
 impl Bench {
     /// Opens with the compiled engine that earlier tests have left.
-    pub fn open(limits: DecoderLimits) -> Self {
+    pub(crate) fn open(limits: DecoderLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decoder-artifacts");
         std::fs::create_dir_all(&kept).unwrap();
@@ -43,23 +43,28 @@ impl Bench {
         Self { dir, decoders, worker, verdicts, next: 0 }
     }
 
-    pub fn script(&self, source: &str) -> Decoding {
+    pub(crate) fn script(&self, source: &str) -> Decoding {
         Decoding::JavaScript(self.put(DecoderKind::JavaScript, source.as_bytes()))
     }
 
-    pub fn put(&self, kind: DecoderKind, body: &[u8]) -> DecoderHash {
+    pub(crate) fn put(&self, kind: DecoderKind, body: &[u8]) -> DecoderHash {
         self.decoders.put(kind, body).unwrap()
     }
 
     /// Decodes a frame at the next offset.
-    pub fn decode(&mut self, decoding: Decoding, frame: &[u8]) -> Result<Decoded, DecodeFailure> {
+    pub(crate) fn decode(&mut self, decoding: Decoding, frame: &[u8]) -> Result<Decoded, DecodeFailure> {
         self.next += 1;
         decode(&mut self.worker, decoding, frame, Offset(self.next))
     }
 }
 
 /// Decodes a frame on port 85 that came in November 2023.
-pub fn decode(worker: &mut WorkerDecoder, decoding: Decoding, frame: &[u8], offset: Offset) -> Result<Decoded, DecodeFailure> {
+pub(crate) fn decode(
+    worker: &mut WorkerDecoder,
+    decoding: Decoding,
+    frame: &[u8],
+    offset: Offset,
+) -> Result<Decoded, DecodeFailure> {
     let mut uplink = uplink(frame);
     if decoding == Decoding::Upstream {
         uplink.decoded = Some(String::from_utf8(frame.to_vec()).unwrap());
@@ -68,7 +73,12 @@ pub fn decode(worker: &mut WorkerDecoder, decoding: Decoding, frame: &[u8], offs
 }
 
 /// Decodes an uplink.
-pub fn decode_uplink(worker: &mut WorkerDecoder, decoding: Decoding, uplink: &Uplink, offset: Offset) -> Result<Decoded, DecodeFailure> {
+pub(crate) fn decode_uplink(
+    worker: &mut WorkerDecoder,
+    decoding: Decoding,
+    uplink: &Uplink,
+    offset: Offset,
+) -> Result<Decoded, DecodeFailure> {
     let template = Template { no: TemplateNo(1), name: "test".into(), decoding, fields: BTreeMap::new() };
     let device = Device {
         no: DeviceNo(1),
@@ -85,7 +95,7 @@ pub fn decode_uplink(worker: &mut WorkerDecoder, decoding: Decoding, uplink: &Up
 }
 
 /// An uplink on port 85 that came in November 2023.
-pub fn uplink(frame: &[u8]) -> Uplink {
+pub(crate) fn uplink(frame: &[u8]) -> Uplink {
     Uplink {
         tenant: TenantNo(1),
         device: DeviceId::parse("0004a30b001c0530").unwrap(),

@@ -1,10 +1,8 @@
 //! A result depends on the uplink and the decoder alone: not on the instance, not on what came
 //! before, not on whether the compiled code was fresh or from disk.
 
-mod decoder_support;
-
+use crate::support::{Bench, decode, decode_uplink, uplink};
 use dataflows::model::{Decoding, EventTime, Offset, Reason, Value};
-use decoder_support::{Bench, decode, decode_uplink, uplink};
 use std::sync::Arc;
 use weir::decoder::{DecoderKind, DecoderLimits, Decoders, templates};
 
@@ -28,7 +26,9 @@ fn time_and_randomness_come_from_the_uplink() {
 
     assert_eq!(bench.decode(decoding, &[1]).unwrap(), first, "the same uplink, later");
     assert_eq!(decode(&mut bench.decoders.worker(), decoding, &[1], Offset(9)).unwrap(), first, "another instance");
-    let field = |decoded: dataflows::decode::Decoded, name: &str| decoded.measurements.iter().find(|m| &*m.field == name).unwrap().value.clone();
+    let field = |decoded: dataflows::decode::Decoded, name: &str| {
+        decoded.measurements.iter().find(|m| &*m.field == name).unwrap().value.clone()
+    };
     assert_ne!(field(bench.decode(decoding, &[2]).unwrap(), "random"), value("random"), "another uplink");
     let mut later = uplink(&[1]);
     later.received_at = EventTime(later.received_at.0 + 1_000);
@@ -57,8 +57,9 @@ fn compiled_code_from_disk_gives_the_same_and_damage_is_noticed() {
     for file in std::fs::read_dir(bench.dir.path()).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
         std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
     }
-    let mut run = || {
-        let decoders = Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(decoder_support::Verdicts::default())).unwrap();
+    let run = || {
+        let decoders =
+            Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(crate::support::Verdicts::default())).unwrap();
         let mut worker = decoders.worker();
         (decode(&mut worker, script, &frame, Offset(1)).unwrap(), decode(&mut worker, module, &frame, Offset(2)).unwrap())
     };

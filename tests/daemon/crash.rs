@@ -1,0 +1,98 @@
+//! `kill -9` at any moment, again and again: at start, while it replays, under load.
+
+use crate::support::database::Kind;
+use crate::world::World;
+use std::time::Duration;
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Everything random follows from it; `WEIR_TEST_SEED` gives another.
+const SEED: u64 = 20_261_122;
+
+#[tokio::test]
+async fn crash_kill_on_timescale() {
+    crash_kill(Kind::Timescale, 30, Duration::from_secs(40)).await;
+}
+
+#[tokio::test]
+async fn crash_kill_on_plain_postgres() {
+    crash_kill(Kind::Plain, 9, Duration::from_secs(12)).await;
+}
+
+/// The moment of a round's `kill -9`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Moment {
+    /// So long after the start, whatever it is doing: opening, migrating, taking, replaying.
+    Starting(Duration),
+    /// So long after it has begun to take uplinks.
+    Loaded(Duration),
+}
+
+impl Moment {
+    fn of(seed: u64, round: usize) -> Self {
+        let random = xxh3_64_with_seed(&round.to_le_bytes(), seed);
+        let share = (random >> 11) as f64 / (1u64 << 53) as f64;
+        if round % 3 == 1 {
+            // Evenly over the orders of magnitude, from 3 ms to a second.
+            Self::Starting(Duration::from_secs_f64(0.003 * 300f64.powf(share)))
+        } else {
+            Self::Loaded(Duration::from_secs_f64(0.02 + 1.5 * share))
+        }
+    }
+}
+
+async fn crash_kill(kind: Kind, rounds: usize, bucket_due_in: Duration) {
+    let seed = std::env::var("WEIR_TEST_SEED").map_or(SEED, |seed| seed.parse().expect("WEIR_TEST_SEED is a whole number"));
+    // Shown when the test fails.
+    println!("seed {seed}");
+    let mut world = World::new(kind, seed, bucket_due_in).await;
+    // A calm beginning: the registry takes effect, and every device is heard of.
+    let daemon = world.start(1);
+    world.caught_up(&daemon).await;
+    world.send(daemon.address().await, Duration::from_secs(1)).await;
+    daemon.terminate().await.well();
+
+    let mut checkpoints_loaded = 0;
+    for round in 0..rounds {
+        let moment = Moment::of(seed, round);
+        let daemon = world.start([1, 2, 4][round % 3]);
+        let listening = daemon.listening();
+        let (stop, stopped) = watch::channel(false);
+        let kill = async {
+            match moment {
+                Moment::Starting(after) => tokio::time::sleep(after).await,
+                Moment::Loaded(after) => {
+                    daemon.address().await;
+                    tokio::time::sleep(after).await;
+                }
+            }
+            let ended = daemon.kill().await;
+            stop.send_replace(true);
+            ended
+        };
+        let load = async {
+            if let Some(address) = listening.await {
+                world.send_until(address, Duration::from_secs(60), stopped).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(kill, load);
+        assert_eq!(ended.code, None, "round {round}, {moment:?}: it ended before it was killed: {ended:?}");
+        checkpoints_loaded += ended.checkpoints_loaded();
+    }
+
+    let daemon = world.start(2);
+    // The first hour's partials are due by the clock, and some uplinks tell the log what time it is.
+    world.bucket_due().await;
+    world.send(daemon.address().await, Duration::from_secs(1)).await;
+    world.caught_up(&daemon).await;
+    daemon.terminate().await.well();
+    let stored = world.assert_tables().await;
+    assert!(checkpoints_loaded > 0, "no start began at a checkpoint");
+    let copies = world.expectation.copies();
+    println!("{copies:?}, {checkpoints_loaded} checkpoints loaded");
+    for table in ["measurement", "rollup_1h", "quarantine"] {
+        println!("{table}: {} rows", stored[table].len());
+        assert!(!stored[table].is_empty(), "{table} is empty: the test shows nothing of it");
+    }
+    assert!(copies.acknowledged > 40 * rounds as u64, "hardly anything was acknowledged: {copies:?}");
+}

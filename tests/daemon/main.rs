@@ -1,0 +1,17 @@
+//! The daemon as a process of its own, against real servers: killed, fenced, cut off and put back.
+//!
+//! Each test ends with the same question: do the tables hold, row for row, what the sequential oracle
+//! makes of the log?
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crash;
+mod database;
+mod gate;
+mod ownership;
+mod process;
+mod query;
+mod stop;
+mod tables;
+mod world;

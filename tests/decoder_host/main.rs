@@ -1,0 +1,6 @@
+//! The decoder host from outside, as the daemon uses it.
+
+mod hostile;
+mod same;
+mod support;
+mod templates;

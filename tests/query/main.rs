@@ -1,0 +1,8 @@
+//! The query endpoint over HTTP, against real servers and a memory that holds still.
+
+mod answers;
+#[expect(dead_code, reason = "tests of other modules need more of it")]
+#[path = "../support/database.rs"]
+mod database;
+mod fixture;
+mod refusals;
