@@ -52,7 +52,7 @@ impl Models {
         std::fs::create_dir_all(dir).unwrap();
         std::os::unix::fs::symlink(kept, dir.join("artifacts")).unwrap();
         // Few steps, since some frames use them all; and patience, since only counts may end a decoder here.
-        let limits = DecoderLimits { steps: 20, wall: Duration::from_secs(60), ..DecoderLimits::default() };
+        let limits = DecoderLimits { steps: 20, watchdog: Duration::from_secs(60), ..DecoderLimits::default() };
         let decoders = Decoders::open(dir, limits, Arc::new(NoVerdicts)).unwrap();
         let shipped = |name| {
             let (kind, body) = templates::builtin(name).unwrap().decoder.unwrap();
