@@ -1,7 +1,9 @@
 //! A daemon as a child process: started, listened to, killed, stopped.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +29,9 @@ pub(crate) struct Daemon {
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// None when a signal ended it.
-    pub(crate) code: Option<i32>,
+    code: Option<i32>,
+    /// The signal that ended it.
+    signal: Option<i32>,
     log: Vec<String>,
 }
 
@@ -105,8 +109,7 @@ impl Daemon {
 
     /// `kill -TERM`, and waits for the end.
     pub(crate) async fn terminate(self) -> Ended {
-        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
         self.ended().await
     }
 
@@ -116,7 +119,7 @@ impl Daemon {
         let status = waited.unwrap_or_else(|_| panic!("the daemon does not end:\n{}", self.log().join("\n"))).unwrap();
         // The pipe's end follows the process's.
         while self.address.changed().await.is_ok() {}
-        Ended { code: status.code(), log: self.log() }
+        Ended { code: status.code(), signal: status.signal(), log: self.log() }
     }
 }
 
@@ -124,6 +127,12 @@ impl Ended {
     /// Panics: unless it ended well.
     pub(crate) fn well(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.log.join("\n"));
+        self
+    }
+
+    /// Panics: unless `kill -9` ended it. A daemon that aborts by itself has found something wrong.
+    pub(crate) fn killed(self) -> Self {
+        assert_eq!(self.signal, Some(Signal::KILL.as_raw()), "{}", self.log.join("\n"));
         self
     }
 
@@ -140,10 +149,16 @@ impl Ended {
         self.log.iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Counts the partitions that were taken from a checkpoint.
-    pub(crate) fn checkpoints_loaded(&self) -> usize {
+    /// Counts the partitions that were taken at a checkpoint with committed records behind it, of which a
+    /// replay must write no row.
+    pub(crate) fn replays(&self) -> usize {
         let taken = self.log.iter().filter(|line| line.contains("took the partition"));
-        taken.filter(|line| !line.contains("\"replay_from\":\"0\"")).count()
+        let places = taken.map(|line| {
+            let line: Value = serde_json::from_str(line).expect("the daemon logs JSON");
+            let place = |name: &str| line[name].as_str().and_then(|text| text.parse::<u64>().ok()).expect("an offset");
+            (place("replay_from"), place("committed"))
+        });
+        places.filter(|(checkpoint, committed)| 0 < *checkpoint && checkpoint < committed).count()
     }
 }
 

@@ -11,7 +11,7 @@ use weir::registry::admin::{self, NewDevice, NewTenant, NewToken};
 
 #[tokio::test]
 async fn daemon_query_sees_open_buckets() {
-    let mut world = World::new(Kind::Timescale, 9, Duration::from_secs(12)).await;
+    let mut world = World::new(Kind::Timescale, 9, Duration::from_secs(20)).await;
     let stranger = other_tenant(&world).await;
     let daemon = world.start(2);
     world.caught_up(&daemon).await;

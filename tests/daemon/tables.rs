@@ -124,7 +124,7 @@ pub(crate) fn expected(dir: &Path) -> Rows {
 
 /// Opens the decoders of a folder.
 pub(crate) fn decoders(dir: &Path) -> Decoders {
-    let limits = DecoderLimits { wall: PATIENCE, ..DecoderLimits::default() };
+    let limits = DecoderLimits { watchdog: PATIENCE, ..DecoderLimits::default() };
     Decoders::open(dir, limits, Arc::new(NoVerdicts)).unwrap()
 }
 

@@ -100,23 +100,11 @@ impl World {
         Daemon::start(&self.database.url(), &self.dir("a"), workers)
     }
 
-    /// Waits until the daemon has the fleet's devices and has committed all of its log; gives its status.
-    pub(crate) async fn caught_up(&self, daemon: &Daemon) -> Value {
-        self.status(daemon, |status| status["ready"] == true && status["lag_records"] == 0).await
-    }
-
-    /// Waits until the daemon's status is as wanted, with the fleet's devices in effect; gives it.
-    pub(crate) async fn status(&self, daemon: &Daemon, wanted: impl Fn(&Value) -> bool) -> Value {
-        let address = daemon.address().await;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let (_, status) = get(address, "/status", "").await;
-            if wanted(&status) && status["devices"].as_u64() >= Some(u64::from(DEVICES)) {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{status}\n{}", daemon.log().join("\n"));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Waits until the daemon has the fleet's devices and has committed all of its log.
+    pub(crate) async fn caught_up(&self, daemon: &Daemon) {
+        let devices = Some(u64::from(DEVICES));
+        let caught_up = |s: &Value| s["ready"] == true && s["lag_records"] == 0 && s["devices"].as_u64() >= devices;
+        await_status(daemon, caught_up).await;
     }
 
     /// Waits until the partials of the fleet's first hour are due; the next record of a partition brings them.
@@ -179,6 +167,24 @@ fn artifacts() -> &'static Path {
         tables::decoders(&dir);
         dir.join("artifacts")
     })
+}
+
+/// Waits until the daemon's workers hold all partitions and have replayed what is committed.
+pub(crate) async fn ready(daemon: &Daemon) {
+    await_status(daemon, |status| status["ready"] == true).await;
+}
+
+async fn await_status(daemon: &Daemon, wanted: impl Fn(&Value) -> bool) {
+    let address = daemon.address().await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (_, status) = get(address, "/status", "").await;
+        if wanted(&status) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{status}\n{}", daemon.log().join("\n"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Gets a page: its status, and its JSON where it is some.
