@@ -17,7 +17,7 @@ pub(crate) struct Tables {
     quarantine: Vec<QuarantineRow>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct QuarantineRow {
     partition: i16,
     offset: i64,
@@ -34,6 +34,11 @@ impl QuarantineRow {
     /// What was set aside, and why.
     fn place(&self) -> (i16, i64, Option<String>, String) {
         (self.partition, self.offset, self.field.clone(), self.reason.clone())
+    }
+
+    fn text(&self) -> String {
+        let Self { partition, offset, log_time_us, tenant, device, field, reason, detail, record } = self;
+        format!("{:?}", (partition, offset, log_time_us, tenant, device, field, reason, detail, record))
     }
 }
 
@@ -209,7 +214,7 @@ impl Tables {
     }
 
     fn into_rows(mut self) -> BTreeMap<&'static str, Vec<String>> {
-        let quarantine = self.quarantine.iter().map(|row| format!("{row:?}")).collect();
+        let quarantine = self.quarantine.iter().map(QuarantineRow::text).collect();
         self.rows.insert("quarantine", quarantine);
         self.rows.values_mut().for_each(|rows| rows.sort());
         self.rows
