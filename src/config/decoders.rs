@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Decoders {
     /// `memory_bytes_max`: memory of one decoder's instance. Default: 16 MiB.
     pub memory_bytes_max: u64,
-    /// `watchdog`: wall-clock time after which decoding of one uplink is ended by force; the
+    /// `watchdog`: processor time after which decoding of one uplink is ended by force; the
     /// deterministic budget of steps normally ends it long before. Default: 500 ms.
     pub watchdog: Duration,
     /// `instances_max`: decoders that a worker keeps loaded. Default: 256.

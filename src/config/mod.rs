@@ -87,6 +87,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         Config::parse(text, |name| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
@@ -97,7 +98,7 @@ mod tests {
         let config = parse("", &[("DATABASE_URL", "postgres://localhost/weir")]).unwrap();
         assert_eq!(config.database.url, "postgres://localhost/weir");
         assert_eq!(config.log.partitions, 16);
-        assert_eq!(config.http.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.http.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
     }
 
     #[test]

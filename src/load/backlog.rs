@@ -4,14 +4,16 @@
 use super::{Expectation, Fleet};
 use crate::codec;
 use crate::log::{AppendError, Clock, Log, LogOptions, NewRecord, OpenError};
-use dataflows::model::{LogTime, Partition, Record, TenantNo};
+use dataflows::model::{LogTime, Partition, Record, SECOND_US, TenantNo};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Records that one fsync makes durable.
+/// Records that one fsync makes durable, at the most.
 const GROUP: usize = 4096;
+/// How far log times may be coarser than the schedule: a group has one. Unit: microseconds.
+const GROUP_US: i64 = 10 * SECOND_US;
 
 /// Why a backlog was not written.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +48,18 @@ pub fn fill(
     let (log, _) = Log::open(dir, options, clock)?;
     let mut expectation = Expectation::new(Arc::clone(fleet));
     let mut group = Vec::with_capacity(GROUP);
+    let mut began = 0;
     for next in fleet.schedule().take(uplinks) {
+        let due_us = next.due_us as i64;
+        if group.len() == GROUP || due_us - began >= GROUP_US {
+            log.append_blocking(std::mem::take(&mut group))?;
+            began = due_us;
+        }
         let record = fleet.record(&next.uplink, tenant);
         let partition = Partition::of(&record.device, log.partitions());
         group.push(NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(record))) });
-        expectation.acknowledged(&next.uplink, LogTime(start + next.due_us as i64));
-        due.store(next.due_us as i64, Ordering::Relaxed);
-        if group.len() == GROUP {
-            log.append_blocking(std::mem::take(&mut group))?;
-        }
+        expectation.acknowledged(&next.uplink, LogTime(start + due_us));
+        due.store(due_us, Ordering::Relaxed);
     }
     log.append_blocking(group)?;
     Ok(expectation)

@@ -272,6 +272,10 @@ mod tests {
         for Due { due_us, uplink, .. } in an_hour(spec(100)).iter().filter(|due| due.uplink.copy == 0) {
             let sent_at = SPEC_START.0 + *due_us as i64;
             let newest = newest.entry(uplink.device).or_insert(i64::MIN);
+            let mut whole = Frame::new();
+            (uplink.kind.spec().encode)(&uplink.readings, &mut whole);
+            let missing = whole.as_slice().len() - uplink.frame.as_slice().len();
+            assert_eq!(missing, usize::from(uplink.fate == Fate::Bad));
             match uplink.fate {
                 Fate::Prompt | Fate::Bad => assert_eq!(uplink.received_at.0, sent_at),
                 Fate::OutOfOrder => {

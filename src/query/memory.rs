@@ -1,8 +1,7 @@
 //! What the endpoint asks of the workers' memory: that which is not in the tables yet.
 
-use dataflows::model::{
-    BucketLevel, DeviceId, EventTime, FieldName, Offset, Partial, Partition, Placed, SeriesId, TenantNo, Value,
-};
+pub use dataflows::graph::Latest;
+use dataflows::model::{BucketLevel, DeviceId, Offset, Partial, Partition, Placed, SeriesId, TenantNo};
 use std::future::Future;
 
 /// The workers' memory.
@@ -31,21 +30,6 @@ pub trait Memory: Send + Sync + 'static {
         series: Vec<SeriesId>,
         level: BucketLevel,
     ) -> impl Future<Output = Result<MemoryPartials, MemoryError>> + Send;
-}
-
-/// The newest measurement of a series, by event time.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Latest {
-    /// The series.
-    pub series: SeriesId,
-    /// Its field.
-    pub field: FieldName,
-    /// Its unit, where the template names one.
-    pub unit: Option<String>,
-    /// The event time.
-    pub at: EventTime,
-    /// The value; its kind is that of the series.
-    pub value: Value,
 }
 
 /// Partials at one moment. All of a series' measurements before `position` are in the emitted partials of all time

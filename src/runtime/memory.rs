@@ -8,7 +8,6 @@
 use super::worker::{Peek, ToWorker, WorkerHandle};
 use crate::query::{Latest, Memory, MemoryError, MemoryPartials};
 use crate::store::Commit;
-use dataflows::graph;
 use dataflows::model::{BucketLevel, DeviceId, Offset, Partial, Partition, Placed, SeriesId, TenantNo};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -162,7 +161,7 @@ impl Memory for WorkersMemory {
 
     async fn latest(&self, tenant: TenantNo, device: DeviceId) -> Result<Vec<Latest>, MemoryError> {
         let partition = Partition::of(&device, self.partitions);
-        self.look(partition, move |peek| peek.graph.latest(tenant, &device).into_iter().map(latest).collect()).await
+        self.look(partition, move |peek| peek.graph.latest(tenant, &device)).await
     }
 
     async fn partials(
@@ -180,11 +179,6 @@ impl Memory for WorkersMemory {
         })
         .await
     }
-}
-
-fn latest(found: graph::Latest) -> Latest {
-    let graph::Latest { series, field, unit, at, value } = found;
-    Latest { series, field, unit, at, value }
 }
 
 #[cfg(test)]

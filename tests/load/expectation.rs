@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir::load::expectation::Bucket;
 use weir::load::verify::DifferenceKind::{self, Accounting, Doubled, Invented, Lost, Quarantine, Rollup, UnknownField, Wrong};
 use weir::load::verify::{Row, SeriesKey, Tables, Verified, compare};
-use weir::load::{Expectation, FieldRule, Fleet, FleetSpec, Rules};
+use weir::load::{Expectation, Fate, FieldRule, Fleet, FleetSpec, FleetUplink, Rules};
 
 pub(crate) const START: EventTime = EventTime(20_000 * DAY_US);
 const HORIZON_US: i64 = 10 * MINUTE_US;
@@ -181,4 +181,17 @@ fn parts_of_an_expectation_merge_to_the_whole() {
     let (counts, maybe) = (merged.counts(), whole.expectation.counts());
     assert_eq!(counts.decoded, maybe.decoded + maybe.decoded_maybe);
     assert_eq!(counts.refused, maybe.refused + maybe.refused_maybe);
+}
+
+#[test]
+fn one_answered_copy_is_enough() {
+    let fleet = Run::new(spec(5), rules(0.0, 0), 0).expectation.fleet().clone();
+    let copy = fleet.schedule().find(|due| due.uplink.copy == 1 && due.uplink.fate == Fate::Prompt).unwrap().uplink;
+    let mut here = Expectation::new(fleet.clone());
+    let mut there = Expectation::new(fleet);
+    here.unanswered(&FleetUplink { copy: 0, ..copy });
+    there.acknowledged(&copy, LogTime(1));
+    assert_eq!((here.counts().decoded, here.counts().decoded_maybe), (0, 1));
+    here.merge(there);
+    assert_eq!((here.counts().decoded, here.counts().decoded_maybe), (1, 0));
 }

@@ -20,6 +20,8 @@ struct Daemon {
     requests: Mutex<Vec<(String, String, usize)>>,
     /// Only the first request waits.
     first_delay: Duration,
+    /// Told by the first request, if at all.
+    stop: Option<watch::Sender<bool>>,
 }
 
 async fn answer(State(daemon): State<Arc<Daemon>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
@@ -32,6 +34,7 @@ async fn answer(State(daemon): State<Arc<Daemon>>, uri: Uri, headers: HeaderMap,
         requests.len() - 1
     };
     if nth == 0 {
+        daemon.stop.iter().for_each(|stop| stop.send(true).unwrap());
         tokio::time::sleep(daemon.first_delay).await;
     }
     (daemon.answer)(nth, &lines)
@@ -46,6 +49,8 @@ struct Case {
     span_ms: u64,
     /// All of it is due at the start.
     at_once: bool,
+    /// The first request stops the sender.
+    stopped: bool,
 }
 
 impl Default for Case {
@@ -57,6 +62,7 @@ impl Default for Case {
             shapes: Shape::ALL.map(|shape| (shape, 1)).into(),
             span_ms: 1_000,
             at_once: false,
+            stopped: false,
         }
     }
 }
@@ -83,8 +89,7 @@ impl Case {
     }
 
     /// Sends to an address.
-    async fn send(&self, address: &str) -> SendReport {
-        let (_stop, stopped) = watch::channel(false);
+    async fn send(&self, address: &str, stopped: watch::Receiver<bool>) -> SendReport {
         let fleet = self.fleet();
         let schedule = fleet.schedule().take_while(|due| due.due_us < self.span_ms * 1_000);
         let schedule = schedule.map(|due| Due { due_us: if self.at_once { 0 } else { due.due_us }, ..due });
@@ -93,12 +98,18 @@ impl Case {
 
     /// Sends to a daemon, and gives the requests that it saw.
     async fn run(&self) -> (SendReport, Vec<(String, String, usize)>) {
-        let daemon = Arc::new(Daemon { answer: self.answer, requests: Mutex::default(), first_delay: self.first_delay });
+        let (stop, stopped) = watch::channel(false);
+        let daemon = Arc::new(Daemon {
+            answer: self.answer,
+            requests: Mutex::default(),
+            first_delay: self.first_delay,
+            stop: self.stopped.then(|| stop.clone()),
+        });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(answer).with_state(daemon.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await });
-        let report = self.send(&address).await;
+        let report = self.send(&address, stopped).await;
         serving.abort();
         let requests = daemon.requests.lock().unwrap().clone();
         (report, requests)
@@ -166,7 +177,8 @@ async fn without_a_daemon_everything_is_refused_and_nothing_is_in_doubt() {
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let case = Case { span_ms: 200, ..Case::default() };
-    let report = case.send(&address).await;
+    let (_stop, stopped) = watch::channel(false);
+    let report = case.send(&address, stopped).await;
     assert_eq!((report.figures.sent, report.figures.refused), (case.uplinks(), case.uplinks()));
     assert_eq!(report.expectation.copies(), Default::default());
 }
@@ -206,4 +218,16 @@ async fn a_sender_stops_when_it_is_told_to() {
     stop.send(true).unwrap();
     let report = tokio::time::timeout(Duration::from_secs(10), sending).await.expect("it stops at once");
     assert_eq!(report.figures.sent, 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_connection_is_left_when_the_sender_stops() {
+    let case = Case {
+        options: SendOptions { connections: 1, ..SendOptions::default() },
+        at_once: true,
+        stopped: true,
+        ..Case::default()
+    };
+    let (report, requests) = case.run().await;
+    assert_eq!((report.figures.sent, report.figures.acknowledged, requests.len()), (1, 1, 1));
 }

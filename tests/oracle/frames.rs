@@ -76,12 +76,10 @@ fn fields(random: &mut Random, now_us: i64) -> Value {
     sometimes(0.4, "tank", random, |random| json!({ "left": tenths(random), "right": [random.below(2), -0.0] }));
     sometimes(0.3, "door", random, |random| json!(random.below(2) == 0));
     sometimes(0.3, "state", random, |random| json!(["idle", "busy", "nul\0"][random.below(3) as usize]));
-    sometimes(
-        0.2,
-        "place",
-        random,
-        |random| json!({ "latitude": 52.5, "longitude": 13.0 + tenths(random), "altitude": [Value::Null, json!(34.5)][random.below(2) as usize] }),
-    );
+    sometimes(0.2, "place", random, |random| {
+        let altitude = [None, Some(34.5)][random.below(2) as usize];
+        json!({ "latitude": 52.5, "longitude": 13.0 + tenths(random), "altitude": altitude })
+    });
     sometimes(0.02, "place", random, |_| json!({ "latitude": 91.0, "longitude": 13.4 }));
     sometimes(0.05, "probe", random, |_| json!("not a number"));
     sometimes(0.02, "probes", random, |_| json!(vec!["not a number"; 20]));

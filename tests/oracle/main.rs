@@ -4,6 +4,7 @@
 //! The way from the log to the tables is the real one: a log on disk, decoders in wasm, workers,
 //! committers, a server. Every log is written from a seed, which a failure prints.
 
+#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/database.rs"]
 mod database;
 #[path = "../../src/load/random.rs"]
@@ -139,22 +140,22 @@ async fn check_cut(kind: Kind, seed: u64) {
 }
 
 macro_rules! on_both_servers {
-    ($($name:ident: $check:expr;)+) => {
+    ($($name:ident: $check:path [$($argument:expr),*];)+) => {
         mod plain {
             use super::*;
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Plain).await; })+
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Plain, $($argument),*).await; })+
         }
         mod timescale {
             use super::*;
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Timescale).await; })+
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Timescale, $($argument),*).await; })+
         }
     };
 }
 
 on_both_servers! {
-    one_worker: |kind| check(kind, 1, 1);
-    two_workers: |kind| check(kind, 2, 2);
-    four_workers: |kind| check(kind, 4, 3);
-    runs_that_were_cut_off: |kind| check_cut(kind, 4);
-    order_of_arrival: |kind| arrival::check(kind, 5);
+    one_worker: check [1, 1];
+    two_workers: check [2, 2];
+    four_workers: check [4, 3];
+    runs_that_were_cut_off: check_cut [4];
+    order_of_arrival: arrival::check [5];
 }

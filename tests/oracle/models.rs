@@ -52,7 +52,7 @@ impl Models {
         std::fs::create_dir_all(dir).unwrap();
         std::os::unix::fs::symlink(kept, dir.join("artifacts")).unwrap();
         // Few steps, since some frames use them all; and patience, since only counts may end a decoder here.
-        let limits = DecoderLimits { steps: 20, wall: Duration::from_secs(60), ..DecoderLimits::default() };
+        let limits = DecoderLimits { steps: 20, watchdog: Duration::from_secs(60), ..DecoderLimits::default() };
         let decoders = Decoders::open(dir, limits, Arc::new(NoVerdicts)).unwrap();
         let shipped = |name| {
             let (kind, body) = templates::builtin(name).unwrap().decoder.unwrap();
@@ -75,7 +75,7 @@ pub(crate) fn specs(random: &mut Random) -> BTreeMap<&'static str, FieldSpec> {
     let mut specs = BTreeMap::new();
     for name in ["level", "tank_left", "temperature", "humidity"] {
         let unit = [None, None, Some("K"), Some("°C")][random.below(4) as usize].map(Into::into);
-        let deadband_bits = [0.0, 0.0, 0.15, 1.0][random.below(4) as usize].to_bits();
+        let deadband_bits = [0.0f64, 0.0, 0.15, 1.0][random.below(4) as usize].to_bits();
         let heartbeat_us = [None, None, Some(20 * MINUTE_US)][random.below(3) as usize];
         specs.insert(name, FieldSpec { unit, deadband_bits, heartbeat_us });
     }

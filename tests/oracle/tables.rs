@@ -17,8 +17,8 @@ pub(crate) struct Tables {
     quarantine: Vec<QuarantineRow>,
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct QuarantineRow {
+#[derive(Clone, Debug)]
+struct QuarantineRow {
     partition: i16,
     offset: i64,
     log_time_us: i64,
@@ -26,9 +26,15 @@ pub(crate) struct QuarantineRow {
     device: Option<String>,
     field: Option<String>,
     reason: String,
-    record: Vec<u8>,
-    /// Last, so that it does not decide the order of rows that differ in anything else.
     detail: String,
+    record: Vec<u8>,
+}
+
+impl QuarantineRow {
+    /// What was set aside, and why.
+    fn place(&self) -> (i16, i64, Option<String>, String) {
+        (self.partition, self.offset, self.field.clone(), self.reason.clone())
+    }
 }
 
 impl Tables {
@@ -188,12 +194,15 @@ impl Tables {
 
     /// Gives all rows, sorted. The reference says no details of its own, and none of what is beyond a limit:
     /// of details, only how they begin is compared.
-    fn comparable(mut self, reference: &mut Self) -> BTreeMap<&'static str, Vec<String>> {
-        self.quarantine.sort();
-        reference.quarantine.sort();
-        for (row, says) in self.quarantine.iter_mut().zip(&reference.quarantine) {
-            if row.detail.starts_with(&says.detail) {
-                row.detail.clone_from(&says.detail);
+    fn comparable(mut self, reference: &Self) -> BTreeMap<&'static str, Vec<String>> {
+        let mut details: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+        for says in &reference.quarantine {
+            details.entry(says.place()).or_default().push(&says.detail);
+        }
+        for row in &mut self.quarantine {
+            let of_place = details.get(&row.place()).map_or(&[][..], Vec::as_slice);
+            if let Some(says) = of_place.iter().find(|says| row.detail.starts_with(**says)) {
+                row.detail = (*says).to_owned();
             }
         }
         self.into_rows()
@@ -208,13 +217,14 @@ impl Tables {
 }
 
 /// Compares row for row; `run` says which run it is, and how it is repeated.
-pub(crate) fn assert_equal(found: Tables, mut expected: Tables, run: &str) {
-    let found = found.comparable(&mut expected);
+pub(crate) fn assert_equal(found: Tables, expected: Tables, run: &str) {
+    let found = found.comparable(&expected);
     let expected = expected.into_rows();
     let mut differences = String::new();
     for table in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
         let of = |rows: &BTreeMap<&str, Vec<String>>| rows.get(table).cloned().unwrap_or_default();
-        let (missing, surplus) = differing(&of(&expected), &of(&found));
+        let (expected, found) = (of(&expected), of(&found));
+        let (missing, surplus) = differing(&expected, &found);
         for (what, rows) in [("missing", missing), ("surplus", surplus)] {
             let some: Vec<String> = rows.iter().take(3).map(|row| row.chars().take(400).collect()).collect();
             if !rows.is_empty() {

@@ -35,8 +35,6 @@ enum Command {
     Guests(guests::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
-    /// Builds the wasm that weir embeds from the sources in `decoders/`, or checks it.
-    Guests(guests::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,7 +59,6 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(&options, &workspace, interrupts),
         Command::Guests(options) => guests::run(&options, &workspace),
         Command::Servers => servers::foreground(&workspace, interrupts),
-        Command::Guests(options) => guests::run(&options, &workspace),
     }
 }
 

@@ -234,9 +234,6 @@ mod tests {
     fn partitions_are_stable() {
         // These figures are on disk in every log: they must never change.
         let of = |text: &str| Partition::of(&DeviceId::parse(text).unwrap(), 16).0;
-        assert_eq!(
-            [of("0004a30b001c0530"), of("0101010101010101"), of("pump-7")],
-            [of("0004A30B001C0530"), of("0101010101010101"), of("pump-7")]
-        );
+        assert_eq!([of("0004A30B001C0530"), of("0101010101010101"), of("pump-7")], [15, 4, 13]);
     }
 }
