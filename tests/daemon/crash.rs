@@ -1,7 +1,7 @@
 //! `kill -9` at any moment, again and again: at start, while it replays, under load.
 
 use crate::support::database::Kind;
-use crate::world::{World, ready};
+use crate::world::{World, commits};
 use std::time::Duration;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -26,8 +26,8 @@ enum Moment {
     Starting(Duration),
     /// So long after it has begun to take uplinks.
     Loaded(Duration),
-    /// So long after its workers hold all partitions, so that it surely replays and commits.
-    Working(Duration),
+    /// So long after it has begun to commit, which the next start finds ahead of its checkpoints.
+    Committing(Duration),
 }
 
 impl Moment {
@@ -39,7 +39,7 @@ impl Moment {
         match round % 4 {
             0 => Self::Starting(after),
             1 => Self::Loaded(after),
-            _ => Self::Working(after),
+            _ => Self::Committing(after),
         }
     }
 }
@@ -68,8 +68,8 @@ async fn crash_kill(kind: Kind, rounds: usize, bucket_due_in: Duration) {
                     daemon.address().await;
                     after
                 }
-                Moment::Working(after) => {
-                    ready(&daemon).await;
+                Moment::Committing(after) => {
+                    commits(&daemon).await;
                     after
                 }
             };

@@ -169,12 +169,18 @@ fn artifacts() -> &'static Path {
     })
 }
 
-/// Waits until the daemon's workers hold all partitions and have replayed what is committed.
-pub(crate) async fn ready(daemon: &Daemon) {
-    await_status(daemon, |status| status["ready"] == true).await;
+/// Waits until the daemon has taken its partitions and committed something.
+pub(crate) async fn commits(daemon: &Daemon) {
+    let mut at_start = None;
+    let more = |status: &Value| {
+        let partitions = status["partitions"].as_array().expect("the status lists the partitions");
+        let committed: u64 = partitions.iter().filter_map(|partition| partition["committed"].as_u64()).sum();
+        status["ready"] == true && committed > *at_start.get_or_insert(committed)
+    };
+    await_status(daemon, more).await;
 }
 
-async fn await_status(daemon: &Daemon, wanted: impl Fn(&Value) -> bool) {
+async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value) -> bool) {
     let address = daemon.address().await;
     let deadline = Instant::now() + PATIENCE;
     loop {
