@@ -1,7 +1,7 @@
 //! A simulated fleet, what it must leave in the tables, and whether it did.
 //!
 //! A [`Fleet`] is a pure function of its [`FleetSpec`]: the same spec gives the same uplinks, byte for
-//! byte. [`sender::send`] posts its schedule open-loop, [`Expectation`] keeps what was acknowledged, and
+//! byte. [`sender::Sender::send`] posts its schedule open-loop, [`Expectation`] keeps what was acknowledged, and
 //! [`verify`] compares that with the tables of a database.
 //!
 //! Invariant: nothing here asks the daemon what is right. The expectation is computed from the readings

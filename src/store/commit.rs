@@ -20,7 +20,7 @@ pub struct Commit {
 pub struct Advance {
     /// The partition.
     pub partition: Partition,
-    /// As [`Store::take`] gave it.
+    /// As [`Store::take`](super::Store::take) gave it.
     pub owner_epoch: u64,
     /// The first record of this commit; the last one's `to`.
     pub from: Offset,
