@@ -3,10 +3,11 @@
 //! Knows no door, no clock and no registry tables: what it writes depends on the log alone.
 
 use super::commit_loop::{CommitLoop, CommitLoopError};
-use super::memory::{Guards, WorkersMemory};
+use super::error::ServeError;
+use super::memory::WorkersMemory;
 use super::pace::Pace;
 use super::pool::WorkerPool;
-use super::serve::ServeError;
+use super::retained::Guards;
 use super::view::View;
 use crate::decoder::Decoders;
 use crate::log::Log;

@@ -1,9 +1,9 @@
 //! The HTTP server: ingest, query, health, status and metrics on one socket.
 
 use super::clock;
+use super::error::ServeError;
 use super::intake::LogIntake;
 use super::memory::WorkersMemory;
-use super::serve::ServeError;
 use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;

@@ -3,8 +3,8 @@
 //! Partition p belongs to worker p modulo their number. A worker that panics takes the process with
 //! it (the panic hook aborts): going on without its partitions would only hide the loss.
 
-use super::memory::{Guards, Retained};
 use super::pace::Pace;
+use super::retained::{Guards, Retained};
 use super::view::View;
 use super::worker::{ToWorker, Worker, WorkerError, WorkerHandle};
 use crate::decoder::Decoders;

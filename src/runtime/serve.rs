@@ -5,74 +5,27 @@
 //! as it takes; then partitions are taken and worked on. At the end the door closes first, and the
 //! workers follow when they have committed what the log holds.
 
-use super::commit_loop::CommitLoopError;
 use super::crew::Crew;
 use super::door::{self, Door};
+use super::error::ServeError;
 use super::pace::Pace;
 use super::verdicts::LogVerdicts;
 use super::view::View;
-use super::worker::WorkerError;
 use super::{clock, gauges, maintenance, registry, ticks};
 use crate::config::Config;
-use crate::decoder::{DecoderError, Decoders};
-use crate::log::{Clock, Log, OpenError};
-use crate::registry::{Directory, DirectoryError};
+use crate::decoder::Decoders;
+use crate::log::{Clock, Log};
+use crate::registry::Directory;
 use crate::store::{Store, StoreError};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 /// Wait between two tries to reach the database at start.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
-
-/// Why the daemon ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The data directory.
-    #[error("the data directory {} cannot be used ({error})", path.display())]
-    DataDirectory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] OpenError),
-    /// The registry's local copy.
-    #[error(transparent)]
-    Registry(#[from] DirectoryError),
-    /// The decoders' local copies.
-    #[error(transparent)]
-    Decoders(#[from] DecoderError),
-    /// The listening socket.
-    #[error("cannot listen on {address} ({error}): set http.listen to a free address")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The database will not do, and waiting does not help.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A committer found that this daemon must not go on.
-    #[error(transparent)]
-    Commit(#[from] CommitLoopError),
-    /// A worker cannot go on.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
-    /// The operating system gave no thread.
-    #[error("a worker's thread cannot be started ({0})")]
-    Thread(std::io::Error),
-    /// A task panicked; the message is on the log.
-    #[error("a part of the daemon failed ({0})")]
-    Task(#[from] JoinError),
-}
 
 /// Runs the daemon until `shutdown` resolves or it must end. `listening` is told the address once
 /// uplinks are taken.

@@ -8,9 +8,9 @@
 //! batch more), the rows of one commit on its way, and emitted partials that a running query may still need.
 
 use super::checkpoint;
-use super::memory::Retained;
 use super::owned::{Owned, Unreadable};
 use super::pace::Pace;
+use super::retained::Retained;
 use super::view::View;
 use crate::log::{Log, RawRecord, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
