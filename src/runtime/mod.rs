@@ -36,6 +36,7 @@ mod worker;
 
 pub use checkpoint::{CHECKPOINT_VERSION, CheckpointError};
 pub use crew::Crew;
+pub use error::ServeError;
 pub use pace::Pace;
 pub use serve::serve;
 pub use view::{PartitionStatus, Status, View};
