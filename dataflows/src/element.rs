@@ -4,8 +4,12 @@
 //! log time passes at the end of the graph exactly as it does in the log.
 
 use crate::decode::Rejected;
-use crate::model::{Device, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, Uplink, Value};
+use crate::model::{
+    Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo, Uplink, Value,
+};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The time of the graph: counts the sets of records between which what is in effect may change.
 pub(crate) type Epoch = u64;
@@ -56,9 +60,25 @@ impl<U> Element<U> {
     }
 }
 
+/// A device as operators find it: compared without following a pointer. Two names of one tenant may
+/// share a key, so whoever finds something by it looks at the name too; two tenants never share one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceKey {
+    tenant: TenantNo,
+    name_hash: u64,
+}
+
+impl DeviceKey {
+    /// Gives the key of a tenant's device.
+    pub(crate) fn of(tenant: TenantNo, device: &DeviceId) -> Self {
+        Self { tenant, name_hash: xxh3_64(device.as_str().as_bytes()) }
+    }
+}
+
 /// An uplink as the log holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
+    pub(crate) key: DeviceKey,
     pub(crate) uplink: Box<Uplink>,
     pub(crate) condemned: bool,
 }

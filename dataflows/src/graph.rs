@@ -7,7 +7,7 @@
 //! its partition has gone before in the present one: so a change takes effect exactly at its offset.
 
 use crate::decode::Decode;
-use crate::element::{Arrived, Body, Cause, Element, Epoch};
+use crate::element::{Arrived, Body, Cause, DeviceKey, Element, Epoch};
 use crate::model::{
     BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, SeriesId,
     TenantNo, Value,
@@ -133,7 +133,7 @@ impl Graph {
             let body = match record {
                 Record::Uplink(uplink) => {
                     with_uplinks.insert(partition);
-                    Body::Uplink(Arrived { uplink, condemned })
+                    Body::Uplink(Arrived { key: DeviceKey::of(uplink.tenant, &uplink.device), uplink, condemned })
                 }
                 Record::Registry(change) => {
                     if with_uplinks.contains(&partition) {

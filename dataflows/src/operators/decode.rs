@@ -22,7 +22,7 @@ pub(crate) fn decode<'scope>(elements: Elements<'scope, Known>, mut decoder: Box
 }
 
 fn outcome(cause: &Cause, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
-    let Arrived { uplink, condemned } = known.arrived;
+    let Arrived { uplink, condemned, .. } = known.arrived;
     let Some(context) = known.context else {
         let detail = format!(
             "no device {} of tenant {} is in effect with its template and tenant: register the device, then retry",

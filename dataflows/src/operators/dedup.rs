@@ -4,13 +4,13 @@
 //! A copy is told by its content, never by `fcnt <= last`: counters are reset, devices rejoin.
 
 use super::{Elements, Shared, each};
-use crate::element::{Arrived, Body};
+use crate::element::{Arrived, Body, DeviceKey};
 use crate::limits::{DEDUP_KEYS_PER_DEVICE_MAX, DEDUP_WINDOW_US};
 use crate::model::{LogTime, Uplink};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Turns uplinks that came in before into [`Body::Duplicate`].
 ///
@@ -21,7 +21,7 @@ pub(crate) fn dedup<'scope>(elements: Elements<'scope, Arrived>, seen: Shared<Se
         let seen = seen.get_mut(&element.cause.partition).expect("records of partitions that are not owned never enter");
         seen.pass(element.cause.log_time);
         if let Body::Uplink(arrived) = &element.body
-            && !seen.first(&arrived.uplink, element.cause.log_time)
+            && !seen.first(arrived, element.cause.log_time)
         {
             element.body = Body::Duplicate;
         }
@@ -29,16 +29,18 @@ pub(crate) fn dedup<'scope>(elements: Elements<'scope, Arrived>, seen: Shared<Se
     })
 }
 
-/// A 128-bit hash: of a device's tenant and name, or of what tells an uplink from another.
-type Digest = u128;
+/// A hash of what tells an uplink from the others of its tenant. It is compared with at most
+/// [`DEDUP_KEYS_PER_DEVICE_MAX`] others, so that 64 bits tell them apart: one uplink in 10^17 is
+/// taken for another.
+type Digest = u64;
 
 /// The uplinks of a partition that were seen within the window.
 ///
-/// State: at most [`DEDUP_KEYS_PER_DEVICE_MAX`] keys of 32 bytes for each device that was heard
+/// State: at most [`DEDUP_KEYS_PER_DEVICE_MAX`] keys of 16 bytes for each device that was heard
 /// within two windows.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    devices: HashMap<Digest, VecDeque<(LogTime, Digest)>, std::hash::BuildHasherDefault<DigestHasher>>,
+    devices: HashMap<DeviceKey, VecDeque<(LogTime, Digest)>>,
     next_sweep: LogTime,
     scratch: Vec<u8>,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Seen {
 /// [`Seen`] in the order of its keys.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SeenState {
-    devices: BTreeMap<Digest, VecDeque<(LogTime, Digest)>>,
+    devices: BTreeMap<DeviceKey, VecDeque<(LogTime, Digest)>>,
     next_sweep: LogTime,
 }
 
@@ -61,9 +63,9 @@ impl Seen {
     }
 
     /// Remembers an uplink and tells whether it is the first of its kind.
-    fn first(&mut self, uplink: &Uplink, now: LogTime) -> bool {
-        let (device, key) = digests(uplink, &mut self.scratch);
-        let keys = self.devices.entry(device).or_default();
+    fn first(&mut self, arrived: &Arrived, now: LogTime) -> bool {
+        let key = digest(&arrived.uplink, &mut self.scratch);
+        let keys = self.devices.entry(arrived.key).or_default();
         while keys.front().is_some_and(|&(at, _)| !is_live(at, now)) {
             keys.pop_front();
         }
@@ -99,19 +101,17 @@ fn is_live(at: LogTime, now: LogTime) -> bool {
     now.0.saturating_sub(at.0) < DEDUP_WINDOW_US
 }
 
-/// Hashes the device, and what tells one uplink of it from another. Texts and frames are preceded
+/// Hashes the device and what tells one uplink of it from another. Texts and frames are preceded
 /// by their length, and each kind of key by a number of its own, so that no two run into one.
 ///
 /// `scratch` is overwritten; it is passed in to keep its memory.
-fn digests(uplink: &Uplink, scratch: &mut Vec<u8>) -> (Digest, Digest) {
+fn digest(uplink: &Uplink, scratch: &mut Vec<u8>) -> Digest {
     let sized = |scratch: &mut Vec<u8>, bytes: &[u8]| {
         scratch.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         scratch.extend_from_slice(bytes);
     };
     scratch.clear();
-    scratch.extend_from_slice(&uplink.tenant.0.to_le_bytes());
     sized(scratch, uplink.device.as_str().as_bytes());
-    let device = xxh3_128(scratch);
     match (uplink.fcnt, &uplink.message_id) {
         (Some(fcnt), _) => {
             scratch.push(0);
@@ -129,23 +129,5 @@ fn digests(uplink: &Uplink, scratch: &mut Vec<u8>) -> (Digest, Digest) {
             sized(scratch, uplink.decoded.as_deref().unwrap_or_default().as_bytes());
         }
     }
-    (device, xxh3_128(scratch))
-}
-
-/// Takes the low half of a [`Digest`], which is a hash already.
-#[derive(Debug, Default)]
-pub(crate) struct DigestHasher(u64);
-
-impl std::hash::Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("only digests are hashed");
-    }
-
-    fn write_u128(&mut self, digest: u128) {
-        self.0 = digest as u64;
-    }
+    xxh3_64(scratch)
 }

@@ -3,7 +3,7 @@
 
 use super::relate::{ContextKey, ContextTrace, Contexts};
 use super::{Builder, Elements};
-use crate::element::{Arrived, Context, Element, Epoch, Known};
+use crate::element::{Arrived, Body, Context, Element, Epoch, Known};
 use differential_dataflow::trace::cursor::cursor_list;
 use differential_dataflow::trace::{BatchCursor, Cursor, TraceReader};
 use std::collections::VecDeque;
@@ -43,13 +43,10 @@ pub(crate) fn lookup<'scope>(elements: Elements<'scope, Arrived>, contexts: Cont
                     while let Some((capability, elements)) =
                         waiting.pop_front_if(|(capability, _)| !contexts_frontier.less_equal(capability.time()))
                     {
+                        let contexts = reader.contexts(&elements, *capability.time());
                         let mut session = output.session(&capability);
-                        for element in elements {
-                            session.give(element.map_uplink(|cause, arrived| {
-                                let key = (cause.partition, arrived.uplink.tenant, arrived.uplink.device.clone());
-                                let context = reader.context(&key, *capability.time());
-                                Known { arrived, context }
-                            }));
+                        for (element, context) in elements.into_iter().zip(contexts) {
+                            session.give(element.map_uplink(|_cause, arrived| Known { arrived, context }));
                         }
                         // The epoch's capability is released here, with its last element.
                     }
@@ -78,14 +75,30 @@ impl Reader {
         Self { cursor, batches }
     }
 
-    /// Gives what was in effect under `key` in `epoch`.
-    fn context(&mut self, key: &ContextKey, epoch: Epoch) -> Option<Arc<Context>> {
+    /// Gives what was in effect in `epoch` for the device of each element that is an uplink.
+    fn contexts(&mut self, elements: &[Element<Arrived>], epoch: Epoch) -> Vec<Option<Arc<Context>>> {
+        let uplinks = elements.iter().enumerate().filter_map(|(place, element)| match &element.body {
+            Body::Uplink(arrived) => Some(((element.cause.partition, arrived.key), place, arrived)),
+            _ => None,
+        });
+        let mut uplinks: Vec<_> = uplinks.collect();
+        uplinks.sort_unstable_by_key(|&(key, place, _)| (key, place));
+        self.cursor.rewind_keys(&self.batches);
+        let mut contexts = vec![None; elements.len()];
+        for (key, place, arrived) in uplinks {
+            contexts[place] = self.context(&key, arrived, epoch);
+        }
+        contexts
+    }
+
+    /// Gives what was in effect under `key`, which is not below the last one asked for.
+    fn context(&mut self, key: &ContextKey, arrived: &Arrived, epoch: Epoch) -> Option<Arc<Context>> {
         let Self { cursor, batches } = self;
-        cursor.rewind_keys(batches);
         cursor.seek_key(batches, key);
         if cursor.get_key(batches) != Some(key) {
             return None;
         }
+        cursor.rewind_vals(batches);
         while let Some(context) = cursor.get_val(batches) {
             let mut times = 0;
             cursor.map_times(batches, |at, by| {
@@ -93,7 +106,7 @@ impl Reader {
                     times += by;
                 }
             });
-            if times > 0 {
+            if times > 0 && context.device.id == arrived.uplink.device {
                 return Some(context.clone());
             }
             cursor.step_val(batches);

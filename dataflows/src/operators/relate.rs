@@ -3,8 +3,8 @@
 //!
 //! Keys carry the partition: the same tenant may be set at another offset in each.
 
-use crate::element::{Context, Epoch};
-use crate::model::{Device, DeviceId, Partition, Template, TemplateNo, Tenant, TenantNo};
+use crate::element::{Context, DeviceKey, Epoch};
+use crate::model::{Device, Partition, Template, TemplateNo, Tenant, TenantNo};
 use crate::registry::{Difference, Fact};
 use differential_dataflow::VecCollection;
 use differential_dataflow::input::InputSession;
@@ -16,7 +16,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
 
 /// How a device is looked up.
-pub(crate) type ContextKey = (Partition, TenantNo, DeviceId);
+pub(crate) type ContextKey = (Partition, DeviceKey);
 /// The arrangement's store.
 pub(crate) type ContextTrace = TraceAgent<ValSpine<ContextKey, Arc<Context>, Epoch, isize>>;
 /// The arrangement.
@@ -79,7 +79,7 @@ pub(crate) fn relate<'scope>(scope: Scope<'scope, Epoch>, relations: &mut Relati
     });
     let contexts = arrange(modelled, "Modelled devices").join_core(tenants, |&(partition, _), (device, template), tenant| {
         let context = Context { device: device.clone(), template: template.clone(), tenant: tenant.clone() };
-        Some(((partition, tenant.no, device.id.clone()), Arc::new(context)))
+        Some(((partition, DeviceKey::of(tenant.no, &device.id)), Arc::new(context)))
     });
     arrange(contexts, "Contexts")
 }

@@ -95,6 +95,15 @@ impl Tracked {
         InForce { class: policy.class, zone, horizon_us }
     }
 
+    /// Makes room for the series of a first uplink: most devices send the same fields ever after, and
+    /// a list that doubles as it grows would be half empty for each of them.
+    pub(crate) fn expect_series(&mut self, count: usize) {
+        if let Some(settings) = self.settings.as_mut().filter(|_| self.state.slots.is_empty()) {
+            self.state.slots.reserve_exact(count);
+            settings.slots.reserve_exact(count);
+        }
+    }
+
     /// Gives the slot of a measurement and the rule in effect for it, after [`Tracked::heed`]. A new
     /// slot, or one that goes to another class from now on, gets a row in the catalogue. None: the
     /// device has too many series.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// device and due time.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    devices: HashMap<DeviceNo, Tracked, std::hash::BuildHasherDefault<NumberHasher>>,
+    devices: HashMap<DeviceNo, Tracked>,
     zones: Zones,
     agenda: Agenda,
 }
@@ -78,6 +78,7 @@ impl Fleet {
         let device = context.device.no;
         let tracked = devices.entry(device).or_default();
         let in_force = tracked.heed(context, zones);
+        tracked.expect_series(accepted.len());
         for (guess, measurement) in accepted.iter().enumerate() {
             let Some(place) = tracked.slot(guess, measurement, cause, rows) else {
                 refused.push(too_many_series(measurement));
@@ -233,24 +234,5 @@ fn too_many_series(measurement: &Accepted) -> Rejected {
         field: measurement.field.clone(),
         reason: Reason::TooManyFields,
         detail: format!("the device has {SERIES_PER_DEVICE_MAX} series: let its decoder give fewer names of fields"),
-    }
-}
-
-/// Spreads device numbers, which are mostly in sequence, over the table.
-#[derive(Debug, Default)]
-pub(crate) struct NumberHasher(u64);
-
-impl std::hash::Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("only device numbers are hashed");
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = spread ^ (spread >> 32);
     }
 }

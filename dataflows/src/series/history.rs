@@ -54,7 +54,7 @@ pub(crate) enum Arrival {
 
 /// The measurements of one series that are within the horizon, and what is needed of those before.
 ///
-/// State: at most [`HISTORY_PER_SERIES_MAX`] measurements. When there are more, the oldest go
+/// State: at most [`HISTORY_PER_SERIES_MAX`] measurements and the last one. When there are more, the oldest go
 /// behind the anchor early, and what comes in before them counts as late.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct History<V> {
@@ -97,7 +97,7 @@ impl<V: Sample> History<V> {
     /// Puts a measurement in order and emits all that is selected now and was not emitted before:
     /// itself, or later ones that it shows in a new light.
     pub(crate) fn arrive(&mut self, at: EventTime, value: V, rule: &Rule, emit: impl FnMut(EventTime, &V)) -> Arrival {
-        self.settle(rule.horizon_us);
+        self.settle(at, rule.horizon_us);
         if let Some(anchor) = &self.anchor
             && at <= anchor.last_at
         {
@@ -112,9 +112,7 @@ impl<V: Sample> History<V> {
         }
         self.recent.insert(position, Recent { at, value, selected: false, stored: false });
         self.select_from(position, rule, emit);
-        let arrival = if self.recent[position].selected { Arrival::Stored } else { Arrival::Unchanged };
-        self.settle(rule.horizon_us);
-        arrival
+        if self.recent[position].selected { Arrival::Stored } else { Arrival::Unchanged }
     }
 
     /// Runs the rule from `position` to the end.
@@ -144,9 +142,11 @@ impl<V: Sample> History<V> {
         }
     }
 
-    /// Moves behind the anchor what is at or behind the horizon, or too much.
-    fn settle(&mut self, horizon_us: i64) {
-        let Some((newest, _)) = self.newest() else { return };
+    /// Moves behind the anchor what is at or behind the horizon, or too much, as a measurement at
+    /// `at` comes in. That it is done before and not after keeps a single one recent where
+    /// measurements are further apart than the horizon.
+    fn settle(&mut self, at: EventTime, horizon_us: i64) {
+        let newest = self.newest().map_or(at, |(newest, _)| newest.max(at));
         let limit = newest.0.saturating_sub(horizon_us);
         let behind = self.recent.iter().take_while(|recent| recent.at.0 <= limit).count();
         let settled = behind.max(self.recent.len().saturating_sub(HISTORY_PER_SERIES_MAX));
