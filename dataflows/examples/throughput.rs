@@ -11,6 +11,9 @@ use dataflows::model::*;
 use std::collections::BTreeMap;
 use std::fs;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const DEVICES: u64 = 40_000;
 const FIELDS: usize = 5;
 const ROUNDS: u64 = 24;

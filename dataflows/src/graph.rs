@@ -88,8 +88,8 @@ impl Graph {
         let contexts = worker.dataflow_named("weir", |scope| {
             let contexts = relate(scope, &mut relations);
             let trace = contexts.trace.clone();
-            let elements = dedup(scope.input_from(&mut entrance), seen.clone());
-            let rows = keep(decode(lookup(elements, contexts), decoder), kept.clone());
+            let known = lookup(scope.input_from(&mut entrance), contexts);
+            let rows = keep(decode(dedup(known, seen.clone()), decoder), kept.clone());
             collect(rows, collected.clone(), &probe);
             trace
         });

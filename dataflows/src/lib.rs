@@ -1,8 +1,8 @@
 //! The dataflow graph of weir: dedup, lookup, decode, change and rollup. Pure: no I/O, no clock.
 //!
 //! ```text
-//! entries ─► dedup ─► lookup ─► decode ─► keep ─► collect ─► rows
-//!    │                  ▲ by (partition, tenant, device)
+//! entries ─► lookup ─► dedup ─► decode ─► keep ─► collect ─► rows
+//!    │         ▲ by (partition, tenant, device)
 //!    └─► devices ⋈ templates ⋈ tenants    (differential, arranged)
 //! ```
 //!

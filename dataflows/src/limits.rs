@@ -16,6 +16,9 @@ pub const SERIES_PER_DEVICE_MAX: usize = 1024;
 /// How many measurements a series remembers within its lateness horizon; when there are more, the
 /// horizon is in effect shorter for this series.
 pub const HISTORY_PER_SERIES_MAX: usize = 512;
+/// How many hours of one series may be open, and how many days. Usually it is one of each; when old
+/// data opens more, the earliest is emitted at once, as a partial that later ones merge with.
+pub const OPEN_PARTIALS_PER_SERIES_MAX: usize = 32;
 /// How far an event time may be ahead of log time. Unit: microseconds.
 pub const EVENT_AHEAD_MAX_US: i64 = 60 * MINUTE_US;
 /// 2000-01-01: what claims to be older comes from a clock that was never set.

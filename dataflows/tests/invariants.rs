@@ -172,6 +172,35 @@ fn buckets_close_when_log_time_has_passed() {
 }
 
 #[test]
+fn a_series_has_so_many_partials_open_and_no_more() {
+    let mut log = registry();
+    // Three months of hours, the latest first, in one hour of log time.
+    let history = |nth: i64| {
+        let hours = (0..200).map(|hour| number("x", 1.0, Some(BEGIN_US - (nth * 200 + hour) * HOUR_US)));
+        Script::Gives(hours.collect(), vec![])
+    };
+    log.extend((0..11).map(|nth| (BEGIN_US, uplink("d", nth as u32, BEGIN_US, &history(nth)))));
+    let (graph, rows) = run(log);
+    let open = |level| graph.open_partials(&[SeriesId::new(DeviceNo(7), FieldNo(0))], level).len();
+    assert_eq!(open(BucketLevel::Hour), OPEN_PARTIALS_PER_SERIES_MAX);
+    assert!(open(BucketLevel::Day) <= OPEN_PARTIALS_PER_SERIES_MAX + 2, "those that are open, merged with the open hours'");
+    let emitted = |level| rows.partials.iter().filter(|row| row.row.level == level).map(|row| row.row.count).sum::<u64>();
+    assert_eq!(emitted(BucketLevel::Hour), 2_200 - OPEN_PARTIALS_PER_SERIES_MAX as u64);
+    assert!(emitted(BucketLevel::Day) > 0);
+}
+
+#[test]
+fn an_uplink_of_an_unknown_device_may_come_again() {
+    let again = |seconds: i64| (BEGIN_US + seconds * SECOND_US, uplink("d", 1, BEGIN_US, &x(1.0)));
+    let mut log = vec![again(0), again(1)];
+    log.extend(registry());
+    log.extend([again(2), again(3)]);
+    let (graph, _) = run(log);
+    let counts = graph.counts(P);
+    assert_eq!((counts.uplinks_quarantined, counts.uplinks_decoded, counts.duplicate), (2, 1, 1));
+}
+
+#[test]
 fn the_arrangement_holds_what_is_in_effect_and_not_what_was() {
     let mut graph = graph();
     graph.run(entries(registry()));

@@ -24,14 +24,14 @@ impl DecoderInput<'_> {
     /// Errors: payload and variables are larger than a decoder takes; the text says so.
     pub(super) fn write(&self, steps: u32, result_bytes: u32, out: &mut Vec<u8>) -> Result<(), String> {
         out.clear();
-        out.extend(self.fport.map_or(-1, i32::from).to_le_bytes());
-        out.extend((self.recv_time_us as f64 / 1e3).to_le_bytes());
-        out.extend(self.seed().to_le_bytes());
-        out.extend(steps.to_le_bytes());
-        out.extend(result_bytes.to_le_bytes());
-        out.extend((self.variables.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.fport.map_or(-1, i32::from).to_le_bytes());
+        out.extend_from_slice(&(self.recv_time_us as f64 / 1e3).to_le_bytes());
+        out.extend_from_slice(&self.seed().to_le_bytes());
+        out.extend_from_slice(&steps.to_le_bytes());
+        out.extend_from_slice(&result_bytes.to_le_bytes());
+        out.extend_from_slice(&(self.variables.len() as u32).to_le_bytes());
         for text in self.variables.iter().flat_map(|(name, text)| [name, text]) {
-            out.extend((text.len() as u32).to_le_bytes());
+            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
         }
         out.extend_from_slice(self.bytes);

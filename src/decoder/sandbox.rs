@@ -10,7 +10,6 @@ use super::compile::Prepared;
 use super::watchdog::Post;
 use wasmer::sys::vm::TrapCode;
 use wasmer::{Global, Imports, Instance, Interrupter, Memory, MemoryView, RuntimeError, Store, TypedFunction, Value};
-use wasmer_middlewares::metering::{MeteringPoints, get_remaining_points, set_remaining_points};
 
 /// How a call that came back ended, as the guest numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,8 +64,8 @@ pub(super) struct Sandbox {
     globals: Vec<(Global, Value)>,
     input: TypedFunction<u32, u32>,
     decode: TypedFunction<(), u64>,
-    /// Instructions that one call may use, where they are counted.
-    fuel: Option<u64>,
+    /// Where instructions are counted.
+    fuel: Option<Fuel>,
     image: Vec<u8>,
     post: Post,
     /// Whether an interrupt has made the instance unusable.
@@ -93,6 +92,7 @@ impl Sandbox {
             .filter(|(name, _)| name.starts_with(GLOBAL_EXPORT_PREFIX))
             .map(|(_, global)| global.clone())
             .collect();
+        let fuel = prepared.fuel.map(|per_call| Fuel::find(&instance, per_call));
         let interrupter = store.interrupter();
         let globals = globals.into_iter().map(|global| (global.clone(), global.get(&mut store))).collect();
         Ok(Self {
@@ -102,7 +102,7 @@ impl Sandbox {
             globals,
             input,
             decode,
-            fuel: prepared.fuel,
+            fuel,
             image: Vec::new(),
             post,
             spoilt: false,
@@ -215,8 +215,8 @@ impl Sandbox {
 
     /// Runs guest code before the eyes of the watchdog.
     fn watched<T>(&mut self, run: impl FnOnce(&mut Store) -> Result<T, RuntimeError>) -> Result<T, Stopped> {
-        if let Some(fuel) = self.fuel {
-            set_remaining_points(&mut self.store, &self.instance, fuel);
+        if let Some(fuel) = &self.fuel {
+            fuel.fill(&mut self.store);
         }
         self.post.enter(self.interrupter.clone());
         let ran = run(&mut self.store);
@@ -228,8 +228,7 @@ impl Sandbox {
     }
 
     fn stopped(&mut self, error: RuntimeError) -> Stopped {
-        let exhausted =
-            self.fuel.is_some() && matches!(get_remaining_points(&mut self.store, &self.instance), MeteringPoints::Exhausted);
+        let exhausted = self.fuel.as_ref().is_some_and(|fuel| fuel.is_exhausted(&mut self.store));
         let full = self.memory.ty(&self.store).maximum.is_some_and(|max| self.memory.view(&self.store).size() >= max);
         match error.to_trap() {
             Some(TrapCode::HostInterrupt) => {
@@ -254,9 +253,38 @@ impl Sandbox {
     }
 }
 
-/// Copies back the blocks whose cards are marked, and clears the marks.
+/// The globals in which the instructions of a module are counted, found once: every call sets them.
+struct Fuel {
+    /// Instructions that one call may use.
+    per_call: u64,
+    remaining: Global,
+    exhausted: Global,
+}
+
+impl Fuel {
+    /// Panics: when the module was compiled without counting.
+    fn find(instance: &Instance, per_call: u64) -> Self {
+        let global = |name| instance.exports.get_global(name).expect("a module that is counted exports its counters").clone();
+        let [remaining, exhausted] = ["wasmer_metering_remaining_points", "wasmer_metering_points_exhausted"].map(global);
+        Self { per_call, remaining, exhausted }
+    }
+
+    fn fill(&self, store: &mut Store) {
+        let mutable = "the counters can be set";
+        self.remaining.set(store, Value::I64(self.per_call as i64)).expect(mutable);
+        self.exhausted.set(store, Value::I32(0)).expect(mutable);
+    }
+
+    fn is_exhausted(&self, store: &mut Store) -> bool {
+        self.exhausted.get(store) != Value::I32(0)
+    }
+}
+
+/// Copies back the blocks whose cards are marked, and clears the marks. Most cards are not: groups of
+/// them are looked at as a whole.
 fn restore(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
-    const GROUP: usize = 64;
+    /// Divides the cards of a page of memory.
+    const GROUP: usize = 256;
     let cards = &mut cards[..memory.len() / CARD_BYTES];
     for (group, marks) in cards.chunks_exact_mut(GROUP).enumerate() {
         if marks.iter().fold(0, |any, mark| any | mark) == 0 {

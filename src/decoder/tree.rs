@@ -11,6 +11,9 @@ use std::fmt;
 /// Deepest nesting of a result.
 pub(super) const DEPTH_MAX: u32 = 32;
 
+/// Room made at once for what a list or object claims to hold.
+const ROOM: usize = 32;
+
 /// One value with all that it holds.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Tree<'a> {
@@ -80,11 +83,19 @@ impl<'a> Reader<'a> {
             [4] => Tree::Text(self.text()?),
             [5] => {
                 let count = self.count()?;
-                Tree::List((0..count).map(|_| self.value(depth + 1)).collect::<Result<_, _>>()?)
+                let mut items = Vec::with_capacity(count.min(ROOM));
+                for _ in 0..count {
+                    items.push(self.value(depth + 1)?);
+                }
+                Tree::List(items)
             }
             [6] => {
                 let count = self.count()?;
-                Tree::Object((0..count).map(|_| Ok((self.text()?, self.value(depth + 1)?))).collect::<Result<_, _>>()?)
+                let mut fields = Vec::with_capacity(count.min(ROOM));
+                for _ in 0..count {
+                    fields.push((self.text()?, self.value(depth + 1)?));
+                }
+                Tree::Object(fields)
             }
             [7] => Tree::Date(f64::from_le_bytes(self.take()?)),
             _ => return Err(TreeError::Malformed(start)),
@@ -108,7 +119,7 @@ impl<'a> Reader<'a> {
         let len = self.count()?;
         let bytes = &self.bytes[self.at..self.at + len];
         self.at += len;
-        Ok(String::from_utf8_lossy(bytes))
+        Ok(std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed))
     }
 }
 

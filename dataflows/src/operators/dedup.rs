@@ -1,10 +1,12 @@
 //! Lets the first copy of each uplink pass. Invariant: what is a copy depends on the partition's
 //! records alone, and what lies further back than the window is forgotten.
 //!
-//! A copy is told by its content, never by `fcnt <= last`: counters are reset, devices rejoin.
+//! A copy is told by its content, never by `fcnt <= last`: counters are reset, devices rejoin. An
+//! uplink of a device that is not in effect is no copy of anything: names that anybody can think up
+//! must not be remembered, and once its device is registered the sender may send it again.
 
 use super::{Elements, Shared, each};
-use crate::element::{Arrived, Body, DeviceKey};
+use crate::element::{Arrived, Body, DeviceKey, Known};
 use crate::limits::{DEDUP_KEYS_PER_DEVICE_MAX, DEDUP_WINDOW_US};
 use crate::model::{LogTime, Uplink};
 use hashbrown::HashMap;
@@ -15,12 +17,12 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Turns uplinks that came in before into [`Body::Duplicate`].
 ///
 /// State: [`Seen`], per partition. Cost: one hash of the frame and one map lookup an uplink.
-pub(crate) fn dedup<'scope>(elements: Elements<'scope, Arrived>, seen: Shared<Seen>) -> Elements<'scope, Arrived> {
+pub(crate) fn dedup<'scope>(elements: Elements<'scope, Known>, seen: Shared<Seen>) -> Elements<'scope, Known> {
     each(elements, "Dedup", move |mut element| {
         let mut seen = seen.borrow_mut();
         let seen = seen.get_mut(&element.cause.partition).expect("records of partitions that are not owned never enter");
         seen.pass(element.cause.log_time);
-        if let Body::Uplink(arrived) = &element.body
+        if let Body::Uplink(Known { arrived, context: Some(_) }) = &element.body
             && !seen.first(arrived, element.cause.log_time)
         {
             element.body = Body::Duplicate;
@@ -36,8 +38,8 @@ type Digest = u64;
 
 /// The uplinks of a partition that were seen within the window.
 ///
-/// State: at most [`DEDUP_KEYS_PER_DEVICE_MAX`] keys of 16 bytes for each device that was heard
-/// within two windows.
+/// State: at most [`DEDUP_KEYS_PER_DEVICE_MAX`] keys of 16 bytes for each device in effect that was
+/// heard within two windows.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     devices: HashMap<DeviceKey, VecDeque<(LogTime, Digest)>>,

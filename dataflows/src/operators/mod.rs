@@ -2,9 +2,9 @@
 //!
 //! | file | takes | gives |
 //! |---|---|---|
-//! | [`dedup`] | uplinks as the log holds them | the first copy of each |
 //! | [`relate`] | devices, templates, tenants | what is in effect for each device, arranged |
-//! | [`lookup`] | uplinks, the arrangement | uplinks with what was in effect at their offset |
+//! | [`lookup`] | uplinks as the log holds them, the arrangement | uplinks with what was in effect at their offset |
+//! | [`dedup`] | the same | the first copy of each |
 //! | [`decode`] | the same | measurements with storable values and credible times, or why not |
 //! | [`keep`] | measurements | rows: what changed, closed buckets, catalogue, quarantine |
 //! | [`collect`] | rows | the same, in the hands of the graph's owner |

@@ -30,7 +30,7 @@ struct Log {
     tenants: BTreeMap<TenantNo, Tenant>,
     templates: BTreeMap<TemplateNo, Template>,
     devices: BTreeMap<(TenantNo, DeviceId), Device>,
-    /// Every uplink that was the first of its kind, in the order of the log.
+    /// Every uplink of a known device that was the first of its kind, in the order of the log.
     heard: BTreeMap<(TenantNo, DeviceId), Vec<(LogTime, Identity)>>,
     /// The series of each device, by field number, and its last lateness horizon.
     series: BTreeMap<DeviceNo, Vec<Series>>,
@@ -123,11 +123,12 @@ impl Log {
 
     fn uplink(&mut self, place: Place, uplink: &Uplink, condemned: bool, decoder: &mut dyn Decode, rows: &mut Outputs) {
         self.counts.uplinks += 1;
-        if !self.is_first(uplink, place.log_time) {
+        let known = self.in_effect(uplink);
+        if known.is_some() && !self.is_first(uplink, place.log_time) {
             self.counts.duplicate += 1;
             return;
         }
-        match self.decoded(place, uplink, condemned, decoder) {
+        match decoded(place, uplink, known, condemned, decoder) {
             Err((reason, detail)) => {
                 self.counts.uplinks_quarantined += 1;
                 rows.quarantined.push(place.row(quarantined(place, uplink, None, reason, detail)));
@@ -155,28 +156,11 @@ impl Log {
         !is_copy
     }
 
-    /// Decodes an uplink with what is in effect now.
-    fn decoded(
-        &self,
-        place: Place,
-        uplink: &Uplink,
-        condemned: bool,
-        decoder: &mut dyn Decode,
-    ) -> Result<(Device, Template, Tenant, Decoded), (Reason, String)> {
-        let unknown = || (Reason::UnknownDevice, String::new());
-        let device = self.devices.get(&(uplink.tenant, uplink.device.clone())).ok_or_else(unknown)?;
-        let template = self.templates.get(&device.template).ok_or_else(unknown)?;
-        let tenant = self.tenants.get(&device.tenant).ok_or_else(unknown)?;
-        if condemned {
-            return Err((Reason::DecoderKilled, String::new()));
-        }
-        let mut decoded = Decoded::default();
-        let call = DecodeCall { partition: place.partition, offset: place.offset, uplink, device, template };
-        decoder.decode(&call, &mut decoded).map_err(|failure| (failure.reason, failure.detail))?;
-        if decoded.measurements.len() > MEASUREMENTS_PER_UPLINK_MAX {
-            return Err((Reason::TooManyFields, String::new()));
-        }
-        Ok((device.clone(), template.clone(), tenant.clone(), decoded))
+    /// Gives what is in effect for the device of an uplink.
+    fn in_effect(&self, uplink: &Uplink) -> Option<(Device, Template, Tenant)> {
+        let device = self.devices.get(&(uplink.tenant, uplink.device.clone()))?;
+        let (template, tenant) = (self.templates.get(&device.template)?, self.tenants.get(&device.tenant)?);
+        Some((device.clone(), template.clone(), tenant.clone()))
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything that an uplink's rows depend on, named")]
@@ -231,7 +215,8 @@ impl Log {
             if verdict != Verdict::LateDuplicate {
                 let zone = device.zone.as_ref().unwrap_or(&policy.zone);
                 let point = Point { at, offset: place.offset, value: number };
-                self.rollup.add(id, policy.class, zone, point, horizon_us, place.log_time);
+                let pushed_out = self.rollup.add(id, policy.class, zone, point, horizon_us, place.log_time);
+                rows.partials.extend(pushed_out.into_iter().map(|partial| place.row(partial)));
             }
         }
         self.counts.measurements_quarantined += refused.len() as u64;
@@ -280,6 +265,27 @@ impl Log {
         }
         Some((id, series))
     }
+}
+
+/// Decodes an uplink with what is in effect now.
+fn decoded(
+    place: Place,
+    uplink: &Uplink,
+    known: Option<(Device, Template, Tenant)>,
+    condemned: bool,
+    decoder: &mut dyn Decode,
+) -> Result<(Device, Template, Tenant, Decoded), (Reason, String)> {
+    let (device, template, tenant) = known.ok_or((Reason::UnknownDevice, String::new()))?;
+    if condemned {
+        return Err((Reason::DecoderKilled, String::new()));
+    }
+    let mut decoded = Decoded::default();
+    let call = DecodeCall { partition: place.partition, offset: place.offset, uplink, device: &device, template: &template };
+    decoder.decode(&call, &mut decoded).map_err(|failure| (failure.reason, failure.detail))?;
+    if decoded.measurements.len() > MEASUREMENTS_PER_UPLINK_MAX {
+        return Err((Reason::TooManyFields, String::new()));
+    }
+    Ok((device, template, tenant, decoded))
 }
 
 /// Gives a value as it is stored, without −0; nothing if it cannot be stored.

@@ -1,6 +1,7 @@
 //! All open buckets of a partition in one map, each with all that came into it.
 
 use super::calendar;
+use crate::limits::OPEN_PARTIALS_PER_SERIES_MAX;
 use crate::model::{BucketLevel, ClassNo, DeviceNo, EventTime, HOUR_US, LogTime, Partial, Point, SeriesId};
 use std::collections::BTreeMap;
 
@@ -30,24 +31,40 @@ impl Rollup {
         self.horizons.insert(device, horizon_us);
     }
 
-    /// Adds a measurement to its hour.
-    pub(super) fn add(&mut self, series: SeriesId, class: ClassNo, zone: &str, point: Point, horizon_us: i64, now: LogTime) {
+    /// Adds a measurement to its hour. Gives what had to make room for it.
+    pub(super) fn add(
+        &mut self,
+        series: SeriesId,
+        class: ClassNo,
+        zone: &str,
+        point: Point,
+        horizon_us: i64,
+        now: LogTime,
+    ) -> Vec<Partial> {
         let start = calendar::hour_start(zone, point.at);
         let end = EventTime(start.0 + HOUR_US);
         let level = BucketLevel::Hour;
         let Point { value, .. } = point;
         let (first, last) = (point, point);
         let part = Partial { class, level, series, start, end, count: 1, sum: value, min: value, max: value, first, last };
-        self.put(part, zone, horizon_us, now);
+        self.put(part, zone, horizon_us, now)
     }
 
-    fn put(&mut self, part: Partial, zone: &str, horizon_us: i64, now: LogTime) {
+    fn put(&mut self, part: Partial, zone: &str, horizon_us: i64, now: LogTime) -> Vec<Partial> {
+        let mut pushed_out = Vec::new();
+        let key = (part.level, part.series, part.start, part.class);
+        let of_series = |(key, _): &(&Key, &Bucket)| key.0 == part.level && key.1 == part.series;
+        if !self.open.contains_key(&key) && self.open.iter().filter(of_series).count() == OPEN_PARTIALS_PER_SERIES_MAX {
+            let earliest = self.open.iter().find(of_series).map(|(key, _)| *key).expect("there are many");
+            self.close_one(earliest, now, &mut pushed_out);
+        }
         let due = match part.end.0.saturating_add(horizon_us) {
             in_time if now.0 < in_time => in_time,
             _ => (now.0.div_euclid(HOUR_US) + 1) * HOUR_US,
         };
         let bucket = Bucket { end: part.end, due, zone: zone.to_owned(), parts: Vec::new() };
-        self.open.entry((part.level, part.series, part.start, part.class)).or_insert(bucket).parts.push(part);
+        self.open.entry(key).or_insert(bucket).parts.push(part);
+        pushed_out
     }
 
     /// Takes out and merges what is due.
@@ -68,17 +85,22 @@ impl Rollup {
             let due: Vec<Key> =
                 self.open.iter().filter(|(key, bucket)| key.0 == level && is_due(key.1, bucket)).map(|(key, _)| *key).collect();
             for key in due {
-                let bucket = self.open.remove(&key).expect("it was there just now");
-                let partial = merged(&bucket);
-                if level == BucketLevel::Hour {
-                    let (start, end) = calendar::day(&bucket.zone, partial.start);
-                    let horizon_us = self.horizons[&partial.series.device()];
-                    self.put(Partial { level: BucketLevel::Day, start, end, ..partial.clone() }, &bucket.zone, horizon_us, now);
-                }
-                closed.push(partial);
+                self.close_one(key, now, &mut closed);
             }
         }
         closed
+    }
+
+    /// Takes out and merges one bucket; an hour goes to its day, which may push out another.
+    fn close_one(&mut self, key: Key, now: LogTime, closed: &mut Vec<Partial>) {
+        let bucket = self.open.remove(&key).expect("it was there just now");
+        let partial = merged(&bucket);
+        closed.push(partial.clone());
+        if partial.level == BucketLevel::Hour {
+            let (start, end) = calendar::day(&bucket.zone, partial.start);
+            let horizon_us = self.horizons[&partial.series.device()];
+            closed.extend(self.put(Partial { level: BucketLevel::Day, start, end, ..partial }, &bucket.zone, horizon_us, now));
+        }
     }
 }
 

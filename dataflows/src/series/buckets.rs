@@ -4,6 +4,7 @@
 use super::calendar::ZoneNo;
 use crate::model::{BucketLevel, ClassNo, EventTime, HOUR_US, LogTime, Partial, Point, SeriesId};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// A partial that is not emitted yet.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -70,7 +71,9 @@ pub(crate) fn due(end: EventTime, horizon_us: i64, now: LogTime) -> LogTime {
 /// The open partials of one series. The hour that was used last stands in the series itself, so
 /// that a measurement usually finds it in memory that was touched already.
 ///
-/// State: 112 bytes for each, usually the present hour and day.
+/// State: 112 bytes for each, usually the present hour and day; at most
+/// [`OPEN_PARTIALS_PER_SERIES_MAX`](crate::limits::OPEN_PARTIALS_PER_SERIES_MAX) hours and as many days,
+/// for which the caller makes room.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Buckets {
     hour: Option<Open>,
@@ -107,14 +110,30 @@ impl Buckets {
         }
     }
 
+    /// Counts the open partials of a level.
+    pub(crate) fn count(&self, level: BucketLevel) -> usize {
+        self.iter().filter(|open| open.level == level).count()
+    }
+
+    /// Takes out the earliest of a level.
+    pub(crate) fn take_earliest(&mut self, level: BucketLevel) -> Option<Open> {
+        let of_level = self.iter().filter(|open| open.level == level);
+        let (start, class) = of_level.map(|open| (open.start, open.class)).min()?;
+        let is_it = |open: &mut Open| open.level == level && open.start == start && open.class == class;
+        self.hour.take_if(is_it).or_else(|| self.others.extract_if(.., is_it).next())
+    }
+
     /// Gives all open partials.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Open> {
         self.hour.iter().chain(&self.others)
     }
 
-    /// Takes out what is due.
-    pub(crate) fn take_due(&mut self, level: BucketLevel, now: LogTime) -> impl Iterator<Item = Open> {
-        let is_due = move |open: &mut Open| open.level == level && open.due <= now;
-        self.hour.take_if(is_due).into_iter().chain(self.others.extract_if(.., is_due))
+    /// Takes out what is due, by start and class.
+    pub(crate) fn take_due(&mut self, level: BucketLevel, now: LogTime) -> SmallVec<[Open; 1]> {
+        let is_due = |open: &mut Open| open.level == level && open.due <= now;
+        let mut due: SmallVec<[Open; 1]> = self.hour.take_if(is_due).into_iter().collect();
+        due.extend(self.others.extract_if(.., is_due));
+        due.sort_unstable_by_key(|open| (open.start, open.class));
+        due
     }
 }

@@ -115,12 +115,20 @@ impl Tracked {
         let kind = measurement.value.kind();
         let is_it = |place: usize| {
             let (slot, settings) = (&slots[place], &settings.slots[place]);
-            settings.current && slot.kind() == kind && slot.field == measurement.field
+            let named = Arc::ptr_eq(&slot.field, &measurement.field) || slot.field == measurement.field;
+            settings.current && slot.kind() == kind && named
         };
         let found = Some(guess).filter(|&guess| guess < slots.len() && is_it(guess));
         let class = settings.context.tenant.policy.class;
         let place = match found.or_else(|| (0..slots.len()).find(|&place| is_it(place))) {
-            Some(place) if slots[place].class == class => return Some(place),
+            Some(place) if slots[place].class == class => {
+                let name = &mut slots[place].field;
+                if !Arc::ptr_eq(name, &measurement.field) {
+                    // From now on it shares the decoder's: compared by its address, and kept once.
+                    *name = measurement.field.clone();
+                }
+                return Some(place);
+            }
             Some(place) => {
                 slots[place].class = class;
                 place

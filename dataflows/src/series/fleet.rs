@@ -1,13 +1,13 @@
 //! Owns the devices of one partition and knows what falls due. Invariant: a partial is emitted by
 //! the first record at or after its due log time, hours before the days that they are merged into.
 
-use super::buckets::{Open, Summary, due};
+use super::buckets::{Buckets, Open, Summary, due};
 use super::calendar::Zones;
 use super::device::{DeviceState, InForce, Tracked, series};
 use super::history::Arrival;
 use crate::decode::Rejected;
 use crate::element::{Accepted, Cause, Context};
-use crate::limits::SERIES_PER_DEVICE_MAX;
+use crate::limits::{OPEN_PARTIALS_PER_SERIES_MAX, SERIES_PER_DEVICE_MAX};
 use crate::model::{
     BucketLevel, Counts, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
 };
@@ -37,28 +37,48 @@ pub(crate) struct FleetState {
 /// Which devices have partials that fall due, by log time; and how many partials are open.
 #[derive(Debug, Default)]
 struct Agenda {
-    by_due: BTreeMap<LogTime, Vec<DeviceNo>>,
+    by_due: BTreeMap<LogTime, Due>,
     open: usize,
 }
 
+/// Devices with hours, and devices with days.
+#[derive(Debug, Default)]
+struct Due {
+    hours: Vec<DeviceNo>,
+    days: Vec<DeviceNo>,
+}
+
+impl Due {
+    fn of(&mut self, level: BucketLevel) -> &mut Vec<DeviceNo> {
+        match level {
+            BucketLevel::Hour => &mut self.hours,
+            BucketLevel::Day => &mut self.days,
+        }
+    }
+}
+
 impl Agenda {
-    fn opened(&mut self, due: LogTime, device: DeviceNo) {
+    fn opened(&mut self, level: BucketLevel, due: LogTime, device: DeviceNo) {
         self.open += 1;
-        let devices = self.by_due.entry(due).or_default();
+        let devices = self.by_due.entry(due).or_default().of(level);
         if devices.last() != Some(&device) {
             devices.push(device);
         }
     }
 
-    /// Takes out the devices that have something due at `now`, each once.
-    fn take_due(&mut self, now: LogTime) -> Vec<DeviceNo> {
-        let mut devices = Vec::new();
+    /// Takes out the devices that have something due at `now`, each once and in order.
+    fn take_due(&mut self, now: LogTime) -> Option<Due> {
+        let mut due = Due::default();
         while let Some(first) = self.by_due.first_entry().filter(|first| *first.key() <= now) {
-            devices.append(&mut first.remove());
+            let mut more = first.remove();
+            due.hours.append(&mut more.hours);
+            due.days.append(&mut more.days);
         }
-        devices.sort_unstable();
-        devices.dedup();
-        devices
+        for devices in [&mut due.hours, &mut due.days] {
+            devices.sort_unstable();
+            devices.dedup();
+        }
+        (!due.hours.is_empty() || !due.days.is_empty()).then_some(due)
     }
 }
 
@@ -109,13 +129,15 @@ impl Fleet {
             };
             let summary = Summary::of(Point { at: measurement.at, offset: cause.offset, value });
             let InForce { class, zone, horizon_us } = in_force;
-            let start = zones.calendar(zone).hour_start(measurement.at);
+            let mut closing = Closing { zones, agenda, cause, rows, horizon_us };
+            let start = closing.zones.calendar(zone).hour_start(measurement.at);
             match slot.buckets.find(BucketLevel::Hour, start, class) {
                 Some(open) => open.summary.merge(&summary),
                 None => {
+                    closing.make_room(series, BucketLevel::Hour, &mut slot.buckets);
                     let end = EventTime(start.0 + HOUR_US);
                     let due = due(end, horizon_us, cause.log_time);
-                    agenda.opened(due, device);
+                    closing.agenda.opened(BucketLevel::Hour, due, device);
                     slot.buckets.open(Open { start, end, due, summary, level: BucketLevel::Hour, class, zone });
                 }
             }
@@ -126,53 +148,28 @@ impl Fleet {
     ///
     /// Cost: one comparison while nothing is due.
     pub(crate) fn close_due(&mut self, cause: &Cause, rows: &mut Outputs) {
-        let devices = self.agenda.take_due(cause.log_time);
-        if !devices.is_empty() {
-            self.close(&devices, cause.log_time, cause, rows);
+        if let Some(due) = self.agenda.take_due(cause.log_time) {
+            self.close(&due, cause.log_time, cause, rows);
         }
     }
 
     /// Emits all that is open of a device and forgets it.
     pub(crate) fn forget(&mut self, device: DeviceNo, cause: &Cause, rows: &mut Outputs) {
-        self.close(&[device], LogTime(i64::MAX), cause, rows);
+        self.close(&Due { hours: vec![device], days: vec![device] }, LogTime(i64::MAX), cause, rows);
         self.devices.remove(&device);
     }
 
-    fn close(&mut self, devices: &[DeviceNo], until: LogTime, cause: &Cause, rows: &mut Outputs) {
-        for (series, hour) in self.take_due(devices, BucketLevel::Hour, until) {
-            rows.partials.push(cause.place(hour.partial(series)));
-            self.merge_into_day(series, &hour, cause);
-        }
-        for (series, day) in self.take_due(devices, BucketLevel::Day, until) {
-            rows.partials.push(cause.place(day.partial(series)));
-        }
-    }
-
-    fn take_due(&mut self, devices: &[DeviceNo], level: BucketLevel, until: LogTime) -> Vec<(SeriesId, Open)> {
-        let mut taken = Vec::new();
-        for &device in devices {
-            let slots = self.devices.get_mut(&device).map_or(&mut [][..], |tracked| &mut tracked.state.slots);
-            for (place, slot) in slots.iter_mut().enumerate() {
-                taken.extend(slot.buckets.take_due(level, until).map(|open| (series(device, place), open)));
-            }
-        }
-        taken.sort_unstable_by_key(|(series, open)| (*series, open.start, open.class));
-        self.agenda.open -= taken.len();
-        taken
-    }
-
-    fn merge_into_day(&mut self, series: SeriesId, hour: &Open, cause: &Cause) {
-        let device = series.device();
-        let state = &mut self.devices.get_mut(&device).expect("a device has a bucket for as long as it is tracked").state;
-        let horizon_us = state.horizon_us;
-        let buckets = &mut state.slots[usize::from(series.field().0)].buckets;
-        let day = self.zones.calendar(hour.zone).day(hour.start);
-        match buckets.find(BucketLevel::Day, day.start, hour.class) {
-            Some(open) => open.summary.merge(&hour.summary),
-            None => {
-                let due = due(day.end, horizon_us, cause.log_time);
-                self.agenda.opened(due, device);
-                buckets.open(Open { start: day.start, end: day.end, due, level: BucketLevel::Day, ..hour.clone() });
+    fn close(&mut self, due: &Due, until: LogTime, cause: &Cause, rows: &mut Outputs) {
+        let Self { devices, zones, agenda } = self;
+        for (level, due) in [(BucketLevel::Hour, &due.hours), (BucketLevel::Day, &due.days)] {
+            for &device in due {
+                let Some(Tracked { state, .. }) = devices.get_mut(&device) else { continue };
+                let mut closing = Closing { zones, agenda, cause, rows, horizon_us: state.horizon_us };
+                for (place, slot) in state.slots.iter_mut().enumerate() {
+                    for open in slot.buckets.take_due(level, until) {
+                        closing.emit(series(device, place), &open, &mut slot.buckets);
+                    }
+                }
             }
         }
     }
@@ -222,10 +219,51 @@ impl Fleet {
     pub(crate) fn restore(state: FleetState) -> Self {
         let mut agenda = Agenda::default();
         for (&device, state) in &state.devices {
-            state.slots.iter().flat_map(|slot| slot.buckets.iter()).for_each(|open| agenda.opened(open.due, device));
+            let open = state.slots.iter().flat_map(|slot| slot.buckets.iter());
+            open.for_each(|open| agenda.opened(open.level, open.due, device));
         }
         let devices = state.devices.into_iter().map(|(device, state)| (device, Tracked::restore(state))).collect();
         Self { devices, zones: Zones::restore(state.zones), agenda }
+    }
+}
+
+/// What the emitting of a device's partials needs beside them.
+struct Closing<'a> {
+    zones: &'a mut Zones,
+    agenda: &'a mut Agenda,
+    cause: &'a Cause,
+    rows: &'a mut Outputs,
+    /// The device's lateness horizon. Unit: microseconds.
+    horizon_us: i64,
+}
+
+impl Closing<'_> {
+    /// Emits a partial that was taken out of `buckets`; an hour is merged into its day there.
+    fn emit(&mut self, series: SeriesId, open: &Open, buckets: &mut Buckets) {
+        self.agenda.open -= 1;
+        self.rows.partials.push(self.cause.place(open.partial(series)));
+        if open.level == BucketLevel::Day {
+            return;
+        }
+        let day = self.zones.calendar(open.zone).day(open.start);
+        match buckets.find(BucketLevel::Day, day.start, open.class) {
+            Some(found) => found.summary.merge(&open.summary),
+            None => {
+                self.make_room(series, BucketLevel::Day, buckets);
+                let due = due(day.end, self.horizon_us, self.cause.log_time);
+                self.agenda.opened(BucketLevel::Day, due, series.device());
+                buckets.open(Open { start: day.start, end: day.end, due, level: BucketLevel::Day, ..open.clone() });
+            }
+        }
+    }
+
+    /// Emits the earliest partial of a level where there are as many as there may be.
+    fn make_room(&mut self, series: SeriesId, level: BucketLevel, buckets: &mut Buckets) {
+        if buckets.count(level) == OPEN_PARTIALS_PER_SERIES_MAX
+            && let Some(earliest) = buckets.take_earliest(level)
+        {
+            self.emit(series, &earliest, buckets);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Makes logs of a small fleet in which everything happens that can happen to a log.
 
-use super::{Script, device_id};
+use super::{Script, device_id, number};
 use dataflows::model::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub(crate) enum Kind {
 pub(crate) enum Draft {
     Gives { measurements: Vec<(u8, Value, Option<i64>)>, rejected: u8 },
     Many { from: u16, count: u16 },
+    /// One measurement of each of so many periods, the newest so many periods ago.
+    History { field: u8, period_s: i64, ago: i64, count: i64 },
     Fails,
 }
 
@@ -86,7 +88,10 @@ fn ago_s() -> impl Strategy<Value = i64> {
 fn draft() -> impl Strategy<Value = Draft> {
     let measurement = (0..4u8, value(), proptest::option::of(ago_s()));
     let rejected = prop_oneof![20 => Just(0u8), 2 => 1..4u8, 1 => 15..20u8];
+    let period_s = prop_oneof![3 => Just(3_600i64), 1 => Just(86_400i64), 1 => Just(1_800)];
     prop_oneof![
+        2 => (0..2u8, period_s, 0..40i64, 20..70i64)
+            .prop_map(|(field, period_s, ago, count)| Draft::History { field, period_s, ago, count }),
         60 => (proptest::collection::vec(measurement, 0..6), rejected)
             .prop_map(|(measurements, rejected)| Draft::Gives { measurements, rejected }),
         1 => (0..5u16, 250..258u16).prop_map(|(from, count)| Draft::Many { from: from * 250, count }),
@@ -267,6 +272,11 @@ impl Draft {
         match self {
             Self::Fails => Script::Fails,
             Self::Many { from, count } => Script::Many(from, count),
+            Self::History { field, period_s, ago, count } => {
+                let at = |nth: i64| Some(now_us - (ago + nth) * period_s * SECOND_US);
+                let measurements = (0..count).map(|nth| number(FIELDS[usize::from(field)], nth as f64, at(nth)));
+                Script::Gives(measurements.collect(), vec![])
+            }
             Self::Gives { measurements, rejected } => Script::Gives(
                 measurements
                     .into_iter()

@@ -55,6 +55,9 @@ struct Flattening<'a> {
 
 type Flattened = Result<(), DecodeFailure>;
 
+/// The fields of an object.
+type Fields<'a> = [(Cow<'a, str>, Tree<'a>)];
+
 impl Flattening<'_> {
     fn value(&mut self, tree: &Tree<'_>, at: Option<EventTime>) -> Flattened {
         match tree {
@@ -74,7 +77,11 @@ impl Flattening<'_> {
         }
     }
 
-    fn object(&mut self, fields: &[(Cow<'_, str>, Tree<'_>)], at: Option<EventTime>) -> Flattened {
+    fn object(&mut self, fields: &Fields<'_>, at: Option<EventTime>) -> Flattened {
+        let is_plain = !fields.iter().any(|(key, _)| records::is_key(key) || time::is_key(key) || place::is_key(key));
+        if is_plain {
+            return fields.iter().try_for_each(|(key, tree)| self.field(key, tree, at));
+        }
         if let Some(record) = records::point(fields) {
             return self.value(record, at);
         }
@@ -87,19 +94,22 @@ impl Flattening<'_> {
         for (index, (key, tree)) in fields.iter().enumerate() {
             let is_time = own_time.is_some_and(|(time, _)| time == index);
             let is_place = place.is_some_and(|(_, parts)| parts.contains(&Some(index)));
-            if is_time || is_place {
-                continue;
+            if !is_time && !is_place {
+                self.field(key, tree, at)?;
             }
-            if let Tree::List(items) = tree
-                && is_history(items)
-            {
-                items.iter().try_for_each(|item| self.value(item, at))?;
-                continue;
-            }
-            let up = self.path.enter(key);
-            self.value(tree, at)?;
-            self.path.leave(up);
         }
+        Ok(())
+    }
+
+    fn field(&mut self, key: &str, tree: &Tree<'_>, at: Option<EventTime>) -> Flattened {
+        if let Tree::List(items) = tree
+            && is_history(items)
+        {
+            return items.iter().try_for_each(|item| self.value(item, at));
+        }
+        let up = self.path.enter(key);
+        self.value(tree, at)?;
+        self.path.leave(up);
         Ok(())
     }
 

@@ -55,7 +55,11 @@ impl Path {
         self.last = self.name.len();
         // A name far over the limit is refused anyway: what is behind that need not be kept.
         let room = (2 * LEN_MAX).saturating_sub(self.name.len());
-        self.name.extend(key.chars().take(room).map(|c| if is_plain(c) { c } else { '_' }));
+        if key.len() <= room && key.bytes().all(|byte| is_plain(byte.into())) {
+            self.name.push_str(key);
+        } else {
+            self.name.extend(key.chars().take(room).map(|c| if is_plain(c) { c } else { '_' }));
+        }
         if self.last == self.name.len() {
             self.name.push('_');
         }

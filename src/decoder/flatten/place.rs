@@ -26,6 +26,14 @@ impl Place {
     }
 }
 
+const LATITUDE: [&str; 2] = ["latitude", "lat"];
+const LONGITUDE: [&str; 4] = ["longitude", "lng", "lon", "long"];
+
+/// Whether there may be a place where there is a field of that name.
+pub(super) fn is_key(key: &str) -> bool {
+    LATITUDE.contains(&key)
+}
+
 /// Finds latitude and longitude beside each other, and the altitude if it is there, with their
 /// indices.
 pub(super) fn of_fields(fields: &[(Cow<'_, str>, Tree<'_>)]) -> Option<(Place, [Option<usize>; 3])> {
@@ -35,8 +43,8 @@ pub(super) fn of_fields(fields: &[(Cow<'_, str>, Tree<'_>)]) -> Option<(Place, [
             _ => None,
         })
     };
-    let (latitude_at, latitude) = find(&["latitude", "lat"])?;
-    let (longitude_at, longitude) = find(&["longitude", "lng", "lon", "long"])?;
+    let (latitude_at, latitude) = find(&LATITUDE)?;
+    let (longitude_at, longitude) = find(&LONGITUDE)?;
     let altitude = find(&["altitude", "alt"]);
     let place = Place { latitude, longitude, altitude: altitude.map(|(_, metres)| metres) };
     Some((place, [Some(latitude_at), Some(longitude_at), altitude.map(|(index, _)| index)]))

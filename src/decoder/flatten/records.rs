@@ -14,10 +14,17 @@ pub(super) fn is_field_list(items: &[Tree<'_>]) -> bool {
         && items.iter().all(|item| matches!(item.field("field"), Some(Tree::Text(_))) && item.field("value").is_some())
 }
 
+const UNIT: &str = "unitId";
+
+/// Whether an object with a field of that name may be a ThingPark point.
+pub(super) fn is_key(key: &str) -> bool {
+    key == UNIT
+}
+
 /// Gives the record of a ThingPark point, an object with `unitId` and `record`.
 pub(super) fn point<'t, 'a>(fields: &'t [(Cow<'a, str>, Tree<'a>)]) -> Option<&'t Tree<'a>> {
     let find = |name| fields.iter().find(|(key, _)| key == name).map(|(_, tree)| tree);
-    find("unitId").and(find("record"))
+    find(UNIT).and(find("record"))
 }
 
 /// One resolved SenML record.

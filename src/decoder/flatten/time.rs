@@ -16,6 +16,11 @@ const MILLISECONDS_MIN: f64 = 1e11;
 /// Larger numbers are no time that is meant (in milliseconds it would be the year 5138).
 const MILLISECONDS_MAX: f64 = 1e14;
 
+/// Whether a field of that name may hold a time.
+pub(super) fn is_key(key: &str) -> bool {
+    KEYS.contains(&key)
+}
+
 /// Gives the time that an object has of its own, with the index of the field that holds it.
 pub(super) fn own(fields: &[(Cow<'_, str>, Tree<'_>)]) -> Option<(usize, EventTime)> {
     KEYS.iter().find_map(|name| {
