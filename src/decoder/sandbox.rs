@@ -280,10 +280,26 @@ impl Fuel {
     }
 }
 
-/// Copies back the blocks whose cards are marked, and clears the marks. Most cards are not: groups of
-/// them are looked at as a whole.
+/// Copies back the blocks whose cards are marked, and clears the marks.
 fn restore(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
-    /// Divides the cards of a page of memory.
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { restore_avx2(memory, cards, image) };
+    }
+    restore_plain(memory, cards, image);
+}
+
+/// [`restore_plain`] with wider registers: looking at the cards is half of what a reset costs.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn restore_avx2(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
+    restore_plain(memory, cards, image);
+}
+
+#[inline(always)]
+fn restore_plain(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
+    /// Most cards are not marked: so many are looked at as a whole. Divides the cards of a page of memory.
     const GROUP: usize = 256;
     let cards = &mut cards[..memory.len() / CARD_BYTES];
     for (group, marks) in cards.chunks_exact_mut(GROUP).enumerate() {
