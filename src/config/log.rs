@@ -39,6 +39,14 @@ impl Log {
     pub fn options(&self) -> LogOptions {
         let options = LogOptions::default();
         let segment_bytes = options.segment_bytes.min(self.size_bytes_max / 8);
-        LogOptions { partitions: self.partitions, size_bytes_max: self.size_bytes_max, segment_bytes, ..options }
+        let append_bytes_max = options.append_bytes_max.min(segment_bytes as usize / 2);
+        LogOptions {
+            partitions: self.partitions,
+            size_bytes_max: self.size_bytes_max,
+            segment_bytes,
+            append_bytes_max,
+            group_bytes_max: options.group_bytes_max.min(append_bytes_max),
+            ..options
+        }
     }
 }

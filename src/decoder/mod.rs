@@ -102,9 +102,10 @@ pub fn check(kind: DecoderKind, body: &[u8]) -> Result<(), DecoderError> {
 
 /// Takes the watchdog's verdicts: they belong into the log.
 pub trait VerdictSink: Send + Sync {
-    /// Comes back when a verdict on the uplink is durable in its partition's log.
+    /// Comes back when a verdict on the uplink is durable in its partition's log; waits for what passes, such as
+    /// a log that is full.
     ///
-    /// Errors: it is not; the worker then ends the process, for it must not pass the uplink.
+    /// Errors: it never will be; the worker then ends the process, for it must not pass the uplink.
     fn condemn(&self, partition: Partition, uplink: Offset) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 

@@ -34,7 +34,7 @@ pub struct Access {
     pub name: Arc<str>,
 }
 
-/// Why the log took nothing. All of them pass: the sender may try again.
+/// Why the log took nothing. All but the last pass: the sender may try again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The log has reached its size bound or the disk its end.
@@ -49,15 +49,27 @@ pub enum IntakeError {
     /// The daemon is being stopped.
     #[error("weir is stopping: send again in a moment")]
     Stopping,
+    /// The disk failed, or the log's thread did; weir's own log says how.
+    #[error("the log could not be written: look for its error in what weir reports, then send again")]
+    Failed,
+    /// The uplinks are more than the log appends as a whole.
+    #[error("the uplinks take {bytes} bytes in the log, more than the {max} that it appends at once: send smaller batches")]
+    TooLarge {
+        /// What they take.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
 }
 
 impl IntakeError {
-    /// How long a sender should wait before it tries again. Unit: seconds.
-    pub fn retry_after_s(self) -> u32 {
+    /// How long a sender should wait before it tries again; none where that is no use. Unit: seconds.
+    pub fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::Busy => 1,
-            Self::Stopping => 5,
-            Self::Full | Self::Clock => 60,
+            Self::Busy => Some(1),
+            Self::Stopping => Some(5),
+            Self::Full | Self::Clock | Self::Failed => Some(60),
+            Self::TooLarge { .. } => None,
         }
     }
 }

@@ -146,6 +146,8 @@ impl Problem {
             Self::Refused(IntakeError::Busy) => (StatusCode::SERVICE_UNAVAILABLE, "log_busy", "Log busy"),
             Self::Refused(IntakeError::Clock) => (StatusCode::SERVICE_UNAVAILABLE, "clock_jumped", "Clock jumped"),
             Self::Refused(IntakeError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping"),
+            Self::Refused(IntakeError::Failed) => (StatusCode::SERVICE_UNAVAILABLE, "log_failed", "Log not written"),
+            Self::Refused(IntakeError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "append_too_large", "Batch too large"),
             Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, "crowded", "Too much at once"),
         }
     }
@@ -169,8 +171,8 @@ impl Problem {
 
     fn retry_after_s(&self) -> Option<u32> {
         match self {
-            Self::Refused(error) => Some(error.retry_after_s()),
-            Self::Crowded => Some(IntakeError::Busy.retry_after_s()),
+            Self::Refused(error) => error.retry_after_s(),
+            Self::Crowded => IntakeError::Busy.retry_after_s(),
             _ => None,
         }
     }

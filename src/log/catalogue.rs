@@ -7,13 +7,14 @@ use super::index::BlockIndex;
 use super::position::Position;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A segment file.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
-    /// Where it begins.
-    pub(super) base: Position,
+    /// Where it begins; shared, because every read of a block takes a segment with it.
+    pub(super) base: Arc<Position>,
     /// Where its last durable frame ends. Unit: bytes.
     pub(super) end: u64,
 }
@@ -36,7 +37,7 @@ pub(super) enum Place {
     /// In this block of the last segment.
     Tail { segment: u64, block: Range<u64> },
     /// In this segment, which ends at a known position.
-    Sealed { segment: Segment, end: Position },
+    Sealed { segment: Segment, end: Arc<Position> },
 }
 
 impl Catalogue {
@@ -55,7 +56,7 @@ impl Catalogue {
         let behind = self.segments.partition_point(|segment| segment.base.next[usize::from(partition)] <= offset);
         let segment = &self.segments[behind.saturating_sub(1)];
         match self.segments.get(behind) {
-            Some(next) => Place::Sealed { segment: segment.clone(), end: next.base.clone() },
+            Some(next) => Place::Sealed { segment: segment.clone(), end: Arc::clone(&next.base) },
             None => Place::Tail { segment: segment.number, block: self.tail.block(partition, offset, segment.end) },
         }
     }
@@ -75,7 +76,8 @@ impl Catalogue {
 
 impl Segment {
     /// An empty one.
-    pub(super) fn begin(header: &Header) -> Self {
-        Self { number: header.number, base: header.base.clone(), end: Header::bytes(header.base.next.len() as u16) as u64 }
+    pub(super) fn begin(header: Header) -> Self {
+        let end = Header::bytes(header.base.next.len() as u16) as u64;
+        Self { number: header.number, base: Arc::new(header.base), end }
     }
 }

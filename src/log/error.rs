@@ -65,7 +65,7 @@ pub enum OpenError {
         holder: Option<u32>,
     },
     /// It was made with another number of partitions.
-    #[error("the log has {found} partitions and {wanted} are wanted: set {found}, or split it with `weir repartition`")]
+    #[error("the log has {found} partitions and {wanted} are wanted: set {found}, for the count is fixed when a log is made")]
     Partitions {
         /// What the log has.
         found: u16,
@@ -121,7 +121,7 @@ pub enum AppendError {
         max: usize,
     },
     /// The records are over the limit together.
-    #[error("an append has {bytes} bytes, more than group_bytes_max ({max}): split it")]
+    #[error("an append has {bytes} bytes, more than append_bytes_max ({max}): split it")]
     AppendTooLarge {
         /// Their size with their lengths.
         bytes: usize,

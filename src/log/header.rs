@@ -3,9 +3,11 @@
 //! A header tells where the segment before it ended, so a segment that is missing or cut short is seen
 //! when the log is opened, without reading more than the headers.
 
+use super::disk::Disk;
 use super::frame::{ALIGN, u16_at, u32_at, u64_at};
 use super::position::Position;
 use dataflows::model::LogTime;
+use std::io;
 use uuid::Uuid;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"weirsegm");
@@ -82,6 +84,17 @@ impl Header {
                 times: table().map(|row| LogTime(u64_at(row, 8) as i64)).collect(),
             },
         })
+    }
+}
+
+/// Reads the head of a segment's file, and no more of it; none if the file is missing or does not begin with it.
+pub(super) fn read(disk: &dyn Disk, log: Uuid, number: u64, partitions: u16) -> io::Result<Option<Header>> {
+    let mut head = vec![0; Header::bytes(partitions)];
+    let read = disk.open(&file_name(number)).and_then(|file| file.read_at(&mut head, 0));
+    match read {
+        Ok(()) => Ok(Header::parse(&head, log, number, partitions)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

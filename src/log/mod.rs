@@ -48,7 +48,7 @@ pub use recover::Recovery;
 pub use status::{PartitionStatus, Status, Truncated};
 
 use dataflows::model::{LogTime, Offset, Partition};
-use queue::Answer;
+use queue::{Answer, Author};
 use shared::Shared;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -113,20 +113,30 @@ impl Log {
     ///
     /// Errors: at once if too much waits already or a limit is passed; later if the disk refuses.
     pub async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
-        match self.submit(records)? {
-            Some(answer) => answer.await.unwrap_or(Err(AppendError::Closed)),
-            None => Ok(vec![]),
-        }
+        answer(self.submit(Author::Sender, records)?).await
+    }
+
+    /// Does as [`Self::append`] with a few small records of the daemon's own, such as verdicts and ticks: without
+    /// them a log that refuses senders would never be worked off. They never find the queue full, may fill the
+    /// end of a segment that is kept for them, and have the last log time while the clock is not believed.
+    ///
+    /// Errors: as [`Self::append`]; `Full` only when that room is used up too.
+    pub async fn append_own(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
+        answer(self.submit(Author::Daemon, records)?).await
+    }
+
+    /// Does as [`Self::append_own`], on a thread that may wait.
+    ///
+    /// Panics: on a thread that runs async tasks.
+    pub fn append_own_blocking(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
+        answer_blocking(self.submit(Author::Daemon, records)?)
     }
 
     /// Does as [`Self::append`], on a thread that may wait.
     ///
     /// Panics: on a thread that runs async tasks.
     pub fn append_blocking(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
-        match self.submit(records)? {
-            Some(answer) => answer.blocking_recv().unwrap_or(Err(AppendError::Closed)),
-            None => Ok(vec![]),
-        }
+        answer_blocking(self.submit(Author::Sender, records)?)
     }
 
     /// Gives the first kept offset of a partition.
@@ -190,7 +200,7 @@ impl Log {
     }
 
     /// None: there is nothing to append.
-    fn submit(&self, records: Vec<NewRecord>) -> Result<Option<oneshot::Receiver<Answer>>, AppendError> {
+    fn submit(&self, author: Author, records: Vec<NewRecord>) -> Result<Option<oneshot::Receiver<Answer>>, AppendError> {
         let Shared { identity, options, queue, .. } = &*self.inner.shared;
         for NewRecord { partition, body } in &records {
             if partition.0 >= identity.partitions {
@@ -201,10 +211,25 @@ impl Log {
             }
         }
         let bytes = queue::bytes(&records);
-        if bytes > options.group_bytes_max {
-            return Err(AppendError::AppendTooLarge { bytes, max: options.group_bytes_max });
+        if bytes > options.append_bytes_max {
+            return Err(AppendError::AppendTooLarge { bytes, max: options.append_bytes_max });
         }
-        if records.is_empty() { Ok(None) } else { queue.push(records).map(Some) }
+        if records.is_empty() { Ok(None) } else { queue.push(author, records).map(Some) }
+    }
+}
+
+/// A writer that is gone without an answer has closed the log.
+async fn answer(receiver: Option<oneshot::Receiver<Answer>>) -> Answer {
+    match receiver {
+        Some(receiver) => receiver.await.unwrap_or(Err(AppendError::Closed)),
+        None => Ok(vec![]),
+    }
+}
+
+fn answer_blocking(receiver: Option<oneshot::Receiver<Answer>>) -> Answer {
+    match receiver {
+        Some(receiver) => receiver.blocking_recv().unwrap_or(Err(AppendError::Closed)),
+        None => Ok(vec![]),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Owns the way into a log: making one, opening one, and looking at one that is not open.
 
 use super::clock::{Clock, Stamper};
-use super::disk::{Disk, LockError, OsDisk};
+use super::disk::{Disk, DiskFile, LockError, OsDisk};
 use super::error::{Damage, OpenError};
 use super::header::{self, Header};
 use super::identity::{self, Identity, Mark};
 use super::mend::mend;
 use super::options::LogOptions;
-use super::recover::{Inspected, Recovery, inspect};
+use super::recover::{Inspected, Recovery, inspect, inspect_good};
 use super::shared::Shared;
 use super::status::Status;
 use super::verify::segments;
@@ -29,6 +29,8 @@ pub(super) fn open_dir(dir: &Path, options: LogOptions, clock: Clock) -> Result<
 pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions, clock: Clock, new: Identity) -> Result<(Log, Recovery), OpenError> {
     options.check().map_err(OpenError::Options)?;
     let lock = lock(&*disk)?;
+    // What a killed process named last may be seen here and still be forgotten by a loss of power.
+    disk.sync_names()?;
     let identity = find_or_make(&*disk, new)?;
     if identity.partitions != options.partitions {
         return Err(OpenError::Partitions { found: identity.partitions, wanted: options.partitions });
@@ -38,10 +40,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions, clock: Clock, new: 
     let tail = inspected.catalogue.tail_segment();
     let file = disk.open(&header::file_name(tail.number))?;
     Mark::reserve(&*disk);
-    if inspected.torn_bytes > 0 {
-        file.set_len(tail.end)?;
-        file.sync()?;
-    }
+    settle(&*file, &inspected)?;
     // On a full disk the log opens, to be read and truncated; appends find out by themselves.
     let _ = file.allocate(options.segment_bytes);
     let stamper = Stamper::new(clock, inspected.catalogue.end.last);
@@ -49,6 +48,19 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions, clock: Clock, new: 
     let writer = Writer::new(shared.clone(), stamper, file, inspected.closed);
     let thread = std::thread::Builder::new().name("weir-log".into()).spawn(move || writer.run())?;
     Ok((Log { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) }) }, recovery))
+}
+
+/// Makes all that is about to be readable durable.
+///
+/// The last frame may be whole and yet in no safe place: a process that was killed before the sync leaves it in
+/// the system's memory, and a sync that failed may have left it there as if it were written. So it is written
+/// again, which changes no byte, and synced. Every frame before it was synced before the next was written.
+fn settle(file: &dyn DiskFile, inspected: &Inspected) -> io::Result<()> {
+    if inspected.torn_bytes > 0 {
+        file.set_len(inspected.catalogue.tail_segment().end)?;
+    }
+    file.write_at(&inspected.last_frame.bytes, inspected.last_frame.at)?;
+    file.sync()
 }
 
 /// Tells what the log of a directory holds, without its lock. A running daemon may be a frame behind.
@@ -70,12 +82,18 @@ pub fn set_aside(dir: &Path) -> Result<Vec<Damage>, OpenError> {
 pub(super) fn status_of(disk: &dyn Disk) -> Result<Status, OpenError> {
     // A daemon that writes, begins or drops a segment meanwhile may make one look wrong: that passes.
     const LOOKS: usize = 5;
-    let look = || {
-        let (identity, mark) = existing(disk)?;
-        let inspected = inspect(disk, &identity, &mark)?;
-        Ok(Status::of(&identity, &inspected.catalogue))
+    let quick = || {
+        let (identity, mark) = existing(disk).ok()?;
+        let inspected = inspect_good(disk, &identity, &mark).ok()??;
+        Some(Status::of(&identity, &inspected.catalogue))
     };
-    (1..LOOKS).find_map(|_| look().ok()).map_or_else(look, Ok)
+    if let Some(status) = (0..LOOKS).find_map(|_| quick()) {
+        return Ok(status);
+    }
+    // It stays wrong: the thorough look, which reads the whole log, is taken once.
+    let (identity, mark) = existing(disk)?;
+    let inspected = inspect(disk, &identity, &mark)?;
+    Ok(Status::of(&identity, &inspected.catalogue))
 }
 
 pub(super) fn set_aside_on(disk: &dyn Disk) -> Result<Vec<Damage>, OpenError> {

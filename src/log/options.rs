@@ -16,8 +16,14 @@ pub struct LogOptions {
     pub size_bytes_max: u64,
     /// Largest record. Unit: bytes. Default: 1 MiB.
     pub record_bytes_max: usize,
-    /// Largest append, and the most that one fsync makes durable. Unit: bytes. Default: 4 MiB.
+    /// What one fsync makes durable together, of appends that are smaller. Unit: bytes. Default: 4 MiB.
     pub group_bytes_max: usize,
+    /// Largest append; one that is larger than a group has an fsync of its own. Unit: bytes. Default: 16 MiB,
+    /// so that the largest body that ingest takes is appended as a whole.
+    pub append_bytes_max: usize,
+    /// The end of each segment that only the daemon's own records may fill (see [`super::Log::append_own`]),
+    /// so that they find room while senders are refused. Unit: bytes. Default: 1 MiB, thousands of them.
+    pub reserve_bytes: u64,
     /// What may wait for the writer before appends are told to come back. Unit: bytes. Default: 32 MiB.
     pub queue_bytes_max: usize,
     /// Memory for blocks that readers share. Unit: bytes. Default: 32 MiB.
@@ -35,6 +41,8 @@ impl Default for LogOptions {
             size_bytes_max: 16 << 30,
             record_bytes_max: 1 << 20,
             group_bytes_max: 4 << 20,
+            append_bytes_max: 16 << 20,
+            reserve_bytes: 1 << 20,
             queue_bytes_max: 32 << 20,
             cache_bytes_max: 32 << 20,
             on_fatal: Arc::new(|_| std::process::abort()),
@@ -48,7 +56,8 @@ impl LogOptions {
 
     /// Tells the first option that does not fit the others.
     pub(super) fn check(&self) -> Result<(), String> {
-        let segment_bytes_min = (Header::bytes(self.partitions) + frame::bytes_max(self.partitions, self.group_bytes_max)) as u64;
+        let append_bytes = frame::bytes_max(self.partitions, self.append_bytes_max);
+        let segment_bytes_min = (Header::bytes(self.partitions) + append_bytes) as u64 + self.reserve_bytes;
         if self.partitions == 0 {
             return Err("partitions is 0: give at least 1".into());
         }
@@ -56,13 +65,19 @@ impl LogOptions {
             let (record, group) = (self.record_bytes_max, self.group_bytes_max);
             return Err(format!("record_bytes_max ({record}) is larger than group_bytes_max ({group})"));
         }
-        if self.group_bytes_max > self.queue_bytes_max {
-            let (group, queue) = (self.group_bytes_max, self.queue_bytes_max);
-            return Err(format!("group_bytes_max ({group}) is larger than queue_bytes_max ({queue})"));
+        if self.group_bytes_max > self.append_bytes_max {
+            let (group, append) = (self.group_bytes_max, self.append_bytes_max);
+            return Err(format!("group_bytes_max ({group}) is larger than append_bytes_max ({append})"));
+        }
+        if self.append_bytes_max > self.queue_bytes_max {
+            let (append, queue) = (self.append_bytes_max, self.queue_bytes_max);
+            return Err(format!("append_bytes_max ({append}) is larger than queue_bytes_max ({queue})"));
         }
         if !(segment_bytes_min..=Self::SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
             let (given, max) = (self.segment_bytes, Self::SEGMENT_BYTES_MAX);
-            return Err(format!("segment_bytes ({given}) must be from {segment_bytes_min} (one group) to {max}"));
+            return Err(format!(
+                "segment_bytes ({given}) must be from {segment_bytes_min} (one append and the reserve) to {max}"
+            ));
         }
         if self.size_bytes_max < 2 * self.segment_bytes {
             let (size, segment) = (self.size_bytes_max, self.segment_bytes);
@@ -87,8 +102,9 @@ mod tests {
         check(|_| (), None);
         check(|o| o.partitions = 0, Some("partitions"));
         check(|o| o.record_bytes_max = 5 << 20, Some("record_bytes_max"));
-        check(|o| o.queue_bytes_max = 1 << 20, Some("group_bytes_max"));
-        check(|o| o.segment_bytes = 4 << 20, Some("segment_bytes"));
+        check(|o| o.group_bytes_max = 17 << 20, Some("group_bytes_max"));
+        check(|o| o.queue_bytes_max = 1 << 20, Some("append_bytes_max"));
+        check(|o| o.segment_bytes = 17 << 20, Some("segment_bytes"));
         check(|o| o.segment_bytes = 2 << 30, Some("segment_bytes"));
         check(|o| o.size_bytes_max = 100 << 20, Some("size_bytes_max"));
     }

@@ -11,11 +11,28 @@ use tokio::sync::oneshot;
 /// What an append is answered.
 pub(super) type Answer = Result<Vec<Offset>, AppendError>;
 
+/// Whose records an append holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Author {
+    /// Anyone's: refused when there is no room, and while the clock is not believed.
+    Sender,
+    /// The daemon's own, which it cannot go on without: they have room of their own.
+    Daemon,
+}
+
 /// An append that waits.
 pub(super) struct Job {
+    pub(super) author: Author,
     pub(super) records: Vec<NewRecord>,
     pub(super) bytes: usize,
     pub(super) answer: oneshot::Sender<Answer>,
+}
+
+impl Job {
+    /// Tells its author what became of it; who no longer waits does not want the answer.
+    pub(super) fn answer(self, answer: Answer) {
+        let _ = self.answer.send(answer);
+    }
 }
 
 /// Appends in the order in which they came.
@@ -37,39 +54,42 @@ impl Queue {
         Self { bytes_max, waiting: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Puts an append at the end.
+    /// Puts an append at the end. The daemon's own always fit: few wait, for who appends one waits for its answer.
     ///
     /// Errors: `Busy` if it does not fit, `Closed`.
-    pub(super) fn push(&self, records: Vec<NewRecord>) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    pub(super) fn push(&self, author: Author, records: Vec<NewRecord>) -> Result<oneshot::Receiver<Answer>, AppendError> {
         let bytes = bytes(&records);
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(AppendError::Closed);
         }
-        if waiting.bytes + bytes > self.bytes_max {
+        if author == Author::Sender && waiting.bytes + bytes > self.bytes_max {
             return Err(AppendError::Busy { queued_bytes: waiting.bytes });
         }
         let (answer, receiver) = oneshot::channel();
         waiting.bytes += bytes;
-        waiting.jobs.push_back(Job { records, bytes, answer });
+        waiting.jobs.push_back(Job { author, records, bytes, answer });
         self.changed.notify_one();
         Ok(receiver)
     }
 
-    /// Waits for appends and takes those that fit in a group together. None: the queue is closed and empty.
+    /// Waits for appends and takes those that fit in a group together, or one that is larger. None: the queue
+    /// is closed and empty.
     pub(super) fn take(&self, group_bytes_max: usize) -> Option<Vec<Job>> {
         let mut waiting = self.waiting();
         while waiting.jobs.is_empty() && !waiting.closed {
             waiting = self.changed.wait(waiting).expect(UNPOISONED);
         }
-        let mut group = vec![];
-        let mut room = group_bytes_max;
+        let first = waiting.jobs.pop_front()?;
+        waiting.bytes -= first.bytes;
+        let mut room = group_bytes_max.saturating_sub(first.bytes);
+        let mut group = vec![first];
         while let Some(job) = waiting.jobs.pop_front_if(|job| job.bytes <= room) {
             room -= job.bytes;
             waiting.bytes -= job.bytes;
             group.push(job);
         }
-        (!group.is_empty()).then_some(group)
+        Some(group)
     }
 
     /// Takes no more appends. Those that wait are still handed out.

@@ -134,12 +134,12 @@ impl Shared {
         let identity = &self.identity;
         let bytes = self.bytes(segment.number, 0..segment.end)?;
         if Header::parse(&bytes, identity.id, segment.number, identity.partitions)
-            .is_none_or(|header| header.base != segment.base)
+            .is_none_or(|header| header.base != *segment.base)
         {
             return Err(Unreadable::Damaged(segment.number, 0));
         }
         let mut index = BlockIndex::new(identity.partitions);
-        let mut position = segment.base.clone();
+        let mut position = Position::clone(&segment.base);
         let frames_at = Header::bytes(identity.partitions);
         let stop = walk(&bytes, frames_at, identity.salt, Check::Heads, &mut position, |at, _, position| {
             index.note(at as u64, position);

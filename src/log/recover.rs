@@ -15,6 +15,7 @@ use super::survey::{Subject, lost_ranges};
 use super::verify::{segments, survey_log};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 /// What the opening found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,9 +32,19 @@ pub struct Recovery {
     pub lost: Vec<LostRange>,
 }
 
+/// A frame as it stands in its file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct LastFrame {
+    /// Where it begins. Unit: bytes.
+    pub(super) at: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// A log as its files say it is.
 pub(super) struct Inspected {
     pub(super) catalogue: Catalogue,
+    /// The last frame of the last segment; empty if it has none.
+    pub(super) last_frame: LastFrame,
     pub(super) torn_bytes: u64,
     /// Whether the last frame was followed by one that proves it: then no flipped bit passes for a torn tail.
     pub(super) closed: bool,
@@ -52,15 +63,15 @@ impl Inspected {
 ///
 /// Errors: damage, with all that is lost by it.
 pub(super) fn inspect(disk: &dyn Disk, identity: &Identity, mark: &Mark) -> Result<Inspected, OpenError> {
-    let numbers = segments(disk, mark)?;
-    match inspect_good(disk, identity, mark, &numbers)? {
+    match inspect_good(disk, identity, mark)? {
         Some(inspected) => Ok(inspected),
         None => Err(damaged(disk, identity, mark)),
     }
 }
 
-/// None: some segment is not what it should be.
-fn inspect_good(disk: &dyn Disk, identity: &Identity, mark: &Mark, numbers: &[u64]) -> io::Result<Option<Inspected>> {
+/// Does as [`inspect`]. None: some segment is not what it should be.
+pub(super) fn inspect_good(disk: &dyn Disk, identity: &Identity, mark: &Mark) -> io::Result<Option<Inspected>> {
+    let numbers = &segments(disk, mark)?;
     let expected = mark.first..mark.first + numbers.len() as u64;
     if numbers.is_empty() || !expected.eq(numbers.iter().copied()) {
         return Ok(None);
@@ -81,15 +92,15 @@ fn inspect_good(disk: &dyn Disk, identity: &Identity, mark: &Mark, numbers: &[u6
         if header.mended {
             lost.extend(lost_in(&disk.read(&header::file_name(header.number))?, identity, header));
         }
-        segments.push_back(Segment { number: header.number, base: header.base.clone(), end });
+        segments.push_back(Segment { number: header.number, base: Arc::new(header.base.clone()), end });
     }
     let (header, _) = headers.last().expect("there is at least one segment");
     let bytes = disk.read(&header::file_name(header.number))?;
     let Some(tail) = Tail::read(&bytes, identity, header) else { return Ok(None) };
     lost.extend(lost_in(&bytes, identity, header));
-    segments.push_back(Segment { number: header.number, base: header.base.clone(), end: tail.end_bytes });
+    segments.push_back(Segment { number: header.number, base: Arc::new(header.base.clone()), end: tail.end_bytes });
     let catalogue = Catalogue { segments, tail: tail.index, end: tail.end, lost };
-    Ok(Some(Inspected { catalogue, torn_bytes: tail.torn_bytes, closed: tail.closed }))
+    Ok(Some(Inspected { catalogue, last_frame: tail.last_frame, torn_bytes: tail.torn_bytes, closed: tail.closed }))
 }
 
 /// The headers with the sizes of their files; none if one is not a header.
@@ -116,6 +127,7 @@ struct Tail {
     index: BlockIndex,
     end: Position,
     end_bytes: u64,
+    last_frame: LastFrame,
     torn_bytes: u64,
     closed: bool,
 }
@@ -127,12 +139,15 @@ impl Tail {
         let subject = Subject { number: header.number, bytes, frames_at, base: &header.base, next: None };
         let mut index = BlockIndex::new(identity.partitions);
         let mut closed = true;
+        let mut last_at = None;
         let (end_at, end) = subject.good_end(identity.salt, |at, frame, position| {
             index.note(at as u64, position);
+            last_at = Some(at);
             closed = frame.kind == Kind::Closed;
         })?;
         let torn_bytes = bytes[end_at..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        Some(Self { index, end, end_bytes: end_at as u64, torn_bytes, closed })
+        let last_frame = last_at.map(|at| LastFrame { at: at as u64, bytes: bytes[at..end_at].to_vec() }).unwrap_or_default();
+        Some(Self { index, end, end_bytes: end_at as u64, last_frame, torn_bytes, closed })
     }
 }
 

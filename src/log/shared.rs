@@ -9,6 +9,7 @@ use super::header;
 use super::identity::{Identity, Mark};
 use super::index::BlockIndex;
 use super::options::LogOptions;
+use super::position::Position;
 use super::queue::Queue;
 use super::status::Truncated;
 use dataflows::model::Offset;
@@ -94,7 +95,7 @@ impl Shared {
             let catalogue = self.catalogue();
             let drop = catalogue.droppable(&low);
             let first = &catalogue.segments[drop];
-            (drop, Mark { first: first.number, base: first.base.clone() })
+            (drop, Mark { first: first.number, base: Position::clone(&first.base) })
         };
         if drop == 0 {
             return Ok(Truncated::default());

@@ -40,11 +40,7 @@ pub(super) fn survey_log(
         let mut bytes = read_or_empty(disk, number)?;
         let header = Header::parse(&bytes, identity.id, number, identity.partitions)
             .filter(|header| header.base.seq == base.seq && header.base.next == base.next);
-        let next = if number == last {
-            None
-        } else {
-            Header::parse(&read_or_empty(disk, number + 1)?, identity.id, number + 1, identity.partitions)
-        };
+        let next = if number == last { None } else { header::read(disk, identity.id, number + 1, identity.partitions)? };
         let mut damages = vec![];
         match &header {
             Some(header) => {

@@ -9,7 +9,7 @@ use super::error::AppendError;
 use super::frame::{self, Frame, Kind, Part};
 use super::header::{self, Header};
 use super::position::Position;
-use super::queue::{Job, Queue};
+use super::queue::{Author, Job, Queue};
 use super::shared::Shared;
 use dataflows::model::{LogTime, Offset};
 use std::io;
@@ -51,24 +51,37 @@ impl Writer {
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
+        let all_own = jobs.iter().all(|job| job.author == Author::Daemon);
+        let author = if all_own { Author::Daemon } else { Author::Sender };
         let records: Vec<&NewRecord> = jobs.iter().flat_map(|job| &job.records).collect();
-        let mut answer = self.commit(&records).map(Vec::into_iter);
-        if answer.is_ok() {
-            self.shared.wake();
-        }
-        for job in jobs {
-            let answer = match &mut answer {
-                Ok(offsets) => Ok(offsets.by_ref().take(job.records.len()).collect()),
-                Err(error) => Err(error.clone()),
-            };
-            // Who no longer waits does not want the answer.
-            let _ = job.answer.send(answer);
+        match self.commit(author, &records) {
+            Ok(offsets) => {
+                let mut offsets = offsets.into_iter();
+                // Senders first: they wait, and a wake costs a call into the system for each worker.
+                for job in jobs {
+                    let own = offsets.by_ref().take(job.records.len()).collect();
+                    job.answer(Ok(own));
+                }
+                self.shared.wake();
+            }
+            Err(error @ (AppendError::Full(_) | AppendError::Clock { .. })) if !all_own => {
+                let (own, senders): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.author == Author::Daemon);
+                senders.into_iter().for_each(|job| job.answer(Err(error.clone())));
+                if !own.is_empty() {
+                    self.serve(own);
+                }
+            }
+            Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error.clone()))),
         }
     }
 
     /// Makes a group durable, and gives its offsets in the order of its records.
-    fn commit(&mut self, records: &[&NewRecord]) -> Result<Vec<Offset>, AppendError> {
-        let log_time = self.stamper.stamp().map_err(|leap| AppendError::Clock { ahead_us: leap.ahead_us })?;
+    fn commit(&mut self, author: Author, records: &[&NewRecord]) -> Result<Vec<Offset>, AppendError> {
+        let log_time = match (self.stamper.stamp(), author) {
+            (Ok(log_time), _) => log_time,
+            (Err(_), Author::Daemon) => self.position.last,
+            (Err(leap), Author::Sender) => return Err(AppendError::Clock { ahead_us: leap.ahead_us }),
+        };
         let mut order: Vec<usize> = (0..records.len()).collect();
         order.sort_by_key(|i| records[*i].partition);
         let mut offsets = vec![Offset(0); records.len()];
@@ -88,15 +101,15 @@ impl Writer {
             part.bytes += (records[*i].body.len() + frame::RECORD_OVERHEAD_BYTES) as u32;
         }
         let bodies = order.iter().map(|i| records[*i].body.as_slice());
-        self.put(Kind::Data, log_time, &parts, bodies)?;
+        self.put(author, (Kind::Data, log_time), &parts, bodies)?;
         Ok(offsets)
     }
 
     /// Writes one frame, syncs it and publishes it.
     fn put<'a>(
         &mut self,
-        kind: Kind,
-        log_time: LogTime,
+        author: Author,
+        (kind, log_time): (Kind, LogTime),
         parts: &[Part],
         bodies: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), AppendError> {
@@ -105,7 +118,8 @@ impl Writer {
         }
         let Shared { identity, options, .. } = &*self.shared;
         frame::encode(&mut self.buf, identity.salt, (kind, self.position.seq, log_time), parts, bodies);
-        if self.end_bytes + self.buf.len() as u64 > options.segment_bytes {
+        let kept_back = if author == Author::Daemon { 0 } else { options.reserve_bytes };
+        if self.end_bytes + self.buf.len() as u64 > options.segment_bytes - kept_back {
             self.roll()?;
         }
         self.file.write_at(&self.buf, self.end_bytes).map_err(write_error)?;
@@ -145,7 +159,7 @@ impl Writer {
         })?;
         // Gives the unused space back; where the segment ends stands in the next header.
         let _ = self.file.set_len(self.end_bytes);
-        let segment = Segment::begin(&header);
+        let segment = Segment::begin(header);
         self.file = new;
         self.end_bytes = segment.end;
         self.shared.publish_segment(segment);
@@ -154,7 +168,7 @@ impl Writer {
 
     /// Proves the last frame, so that damage to it cannot pass for a torn tail, and gives unused space back.
     fn close(&mut self) {
-        if !self.closed && self.put(Kind::Closed, self.position.last, &[], std::iter::empty()).is_err() {
+        if !self.closed && self.put(Author::Daemon, (Kind::Closed, self.position.last), &[], std::iter::empty()).is_err() {
             return;
         }
         let _ = self.file.set_len(self.end_bytes);

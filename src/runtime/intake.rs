@@ -74,9 +74,66 @@ fn refusal(error: AppendError) -> IntakeError {
         AppendError::Clock { .. } => IntakeError::Clock,
         AppendError::Full { .. } => IntakeError::Full,
         AppendError::Closed => IntakeError::Stopping,
-        error => {
-            tracing::error!(%error, "the log refuses uplinks");
-            IntakeError::Full
+        AppendError::AppendTooLarge { bytes, max } | AppendError::RecordTooLarge { bytes, max } => {
+            IntakeError::TooLarge { bytes, max }
         }
+        AppendError::Write(_) | AppendError::Sync(_) => {
+            tracing::error!(%error, "the log refuses uplinks");
+            IntakeError::Failed
+        }
+        AppendError::Partition { .. } => unreachable!("partitions are counted by the log itself"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Clock, LogOptions};
+    use dataflows::model::{EventTime, TenantNo};
+
+    /// Uplinks of so many bytes in all, as one body may bring them.
+    fn uplinks(bytes: usize) -> Vec<Uplink> {
+        const FRAME_BYTES: usize = 4 << 10;
+        let uplink = |n: usize| Uplink {
+            tenant: TenantNo(1),
+            device: DeviceId::parse(&format!("pump-{n}")).unwrap(),
+            received_at: EventTime(0),
+            fport: None,
+            fcnt: None,
+            message_id: None,
+            frame: vec![7; FRAME_BYTES],
+            decoded: None,
+            receptions: vec![],
+        };
+        (0..bytes / FRAME_BYTES).map(uplink).collect()
+    }
+
+    #[tokio::test]
+    async fn the_largest_body_is_taken_as_a_whole_and_a_larger_one_is_refused_for_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(&dir.path().join("log"), LogOptions::default(), Clock::system()).unwrap();
+        let directory = Arc::new(Directory::open(dir.path(), log.clone()).unwrap());
+        let intake = LogIntake::new(directory, log.clone(), Arc::default());
+        let access = Access { tenant: TenantNo(1), may_write: true, may_read: false, provision: None, name: "a gateway".into() };
+        intake.accept(&access, uplinks(6 << 20)).await.unwrap();
+        let records = log.status().partitions.iter().map(|p| p.end.0).sum::<u64>();
+        assert_eq!(records, (6 << 20) / (4 << 10));
+        let refused = intake.accept(&access, uplinks(17 << 20)).await.unwrap_err();
+        assert!(matches!(refused, IntakeError::TooLarge { max, .. } if max == 16 << 20), "{refused:?}");
+        assert_eq!(log.status().partitions.iter().map(|p| p.end.0).sum::<u64>(), records, "all or none");
+    }
+
+    #[test]
+    fn each_refusal_of_the_log_has_its_own_answer() {
+        let io = || Arc::new(std::io::Error::other("a broken disk"));
+        let check = |error, expected| assert_eq!(refusal(error), expected);
+        check(AppendError::Busy { queued_bytes: 1 }, IntakeError::Busy);
+        check(AppendError::Clock { ahead_us: 1 }, IntakeError::Clock);
+        check(AppendError::Full("no space".into()), IntakeError::Full);
+        check(AppendError::Write(io()), IntakeError::Failed);
+        check(AppendError::Sync(io()), IntakeError::Failed);
+        check(AppendError::Closed, IntakeError::Stopping);
+        check(AppendError::RecordTooLarge { bytes: 2, max: 1 }, IntakeError::TooLarge { bytes: 2, max: 1 });
+        check(AppendError::AppendTooLarge { bytes: 2, max: 1 }, IntakeError::TooLarge { bytes: 2, max: 1 });
     }
 }

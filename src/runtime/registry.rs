@@ -36,19 +36,36 @@ pub(super) async fn run(store: Store, directory: Arc<Directory>, decoders: Decod
     }
 }
 
+/// Brings the decoders here that the tables name and this machine does not have. Waits for the database as long
+/// as it takes: a worker that met an uplink of such a decoder could not go on.
+pub(super) async fn fetch_decoders(store: &Store, decoders: &Decoders) {
+    let fetch = async || -> Result<(), Problem> {
+        let client = store.client().await?;
+        put_missing(&client, decoders).await
+    };
+    while let Err(problem) = fetch().await {
+        tracing::warn!(error = %problem, "the log is worked off when the decoders are here");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn put_missing(client: &tokio_postgres::Client, decoders: &Decoders) -> Result<(), Problem> {
+    for (hash, kind, body) in tables::missing_decoders(client, |hash| decoders.has(hash)).await? {
+        let decoders = decoders.clone();
+        let kind = if kind == "wasm" { DecoderKind::Wasm } else { DecoderKind::JavaScript };
+        let put = tokio::task::spawn_blocking(move || decoders.put(kind, &body)).await.expect("storing a decoder does not panic");
+        if let Err(error) = put {
+            tracing::error!(decoder = %hash, %error, "the decoder cannot be used");
+        }
+    }
+    Ok(())
+}
+
 /// Follows over one connection, until it fails.
 async fn follow(store: &Store, directory: &Directory, decoders: &Decoders, told: &mut Vec<BadRow>) -> Result<(), Problem> {
     let (mut client, mut notices) = store.listen(tables::CHANNEL).await?;
     loop {
-        for (hash, kind, body) in tables::missing_decoders(&client, |hash| decoders.has(hash)).await? {
-            let decoders = decoders.clone();
-            let kind = if kind == "wasm" { DecoderKind::Wasm } else { DecoderKind::JavaScript };
-            let put =
-                tokio::task::spawn_blocking(move || decoders.put(kind, &body)).await.expect("storing a decoder does not panic");
-            if let Err(error) = put {
-                tracing::error!(decoder = %hash, %error, "the decoder cannot be used");
-            }
-        }
+        put_missing(&client, decoders).await?;
         let read = tables::read(&mut client, |hash| decoders.has(hash)).await?;
         tell(&read.bad, told);
         let changes = directory.reconcile(&read.wanted).await?;

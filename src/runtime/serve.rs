@@ -106,6 +106,7 @@ async fn work(
     view.reached(store.level().to_string());
     let retention_us = i64::try_from(config.log.retention.as_micros()).unwrap_or(i64::MAX);
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
+    registry::fetch_decoders(&store, decoders).await;
     tasks.spawn(registry::run(store.clone(), Arc::clone(directory), decoders.clone()));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
     crew.commit_to(&store, &config.runtime.owner);

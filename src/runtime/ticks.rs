@@ -24,7 +24,7 @@ pub(super) async fn run(log: Log, view: Arc<View>, clock: impl Fn() -> LogTime) 
             continue;
         }
         let ticks = due.into_iter().map(|partition| NewRecord { partition, body: codec::encode(&Record::Tick) }).collect();
-        if let Err(error) = log.append(ticks).await {
+        if let Err(error) = log.append_own(ticks).await {
             tracing::warn!(%error, "buckets of quiet devices close later");
         }
     }

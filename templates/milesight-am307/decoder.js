@@ -1,5 +1,6 @@
 // Milesight AM307: channel, type, value in little-endian order, one behind the other.
-// Written from the vendor's description of the payload.
+// Written from the vendor's description of the payload. The device is set up to send TVOC as an index of
+// air quality (tvoc_index) or in µg/m³ (tvoc).
 
 function decodeUplink(input) {
   var bytes = input.bytes;
@@ -29,8 +30,8 @@ function decodeUplink(input) {
       case 0x0665: data.illumination = unsigned(2); break;
       case 0x06cb: data.light_level = unsigned(1); break;
       case 0x077d: data.co2 = unsigned(2); break;
-      case 0x087d: data.tvoc = unsigned(2); break;
-      case 0x08e6: data.tvoc_index = unsigned(2) / 100; break;
+      case 0x087d: data.tvoc_index = unsigned(2) / 100; break;
+      case 0x08e6: data.tvoc = unsigned(2); break;
       case 0x0973: data.pressure = unsigned(2) / 10; break;
       case 0x0e01: data.buzzer = unsigned(1) !== 0; break;
       case 0xff01: data.protocol_version = unsigned(1); break;

@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::workspace::Workspace;
 
+/// What guests are built for.
+const TARGET: &str = "wasm32-unknown-unknown";
 /// The custom section that holds the hash.
 const SECTION: &str = "weir-source";
 
@@ -80,20 +82,41 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 
 fn build(decoders: &Path, guest: &Guest, workspace: &Workspace) -> Result<()> {
     let target = workspace.target()?.join("guests");
+    let hidden = hidden_folders(decoders, &target)?;
+    let rust: Vec<_> = hidden.iter().map(|(from, to)| format!("\"--remap-path-prefix={from}={to}\"")).collect();
+    let c: Vec<_> = hidden.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "--locked"])
+        // Joined to the flags of `.cargo/config.toml`, which a variable of the environment would replace.
+        .args(["--config", &format!("target.{TARGET}.rustflags=[{}]", rust.join(", "))])
         .current_dir(decoders.join(guest.folder))
         .env("CARGO_TARGET_DIR", &target)
+        .env(format!("CFLAGS_{}", TARGET.replace('-', "_")), c.join(" "))
         .status()
         .context("cannot run cargo")?;
     if !status.success() {
         bail!("{} cannot be built: it needs clang and `rustup target add wasm32-unknown-unknown`", guest.folder);
     }
-    let artifact = target.join("wasm32-unknown-unknown/release").join(guest.artifact);
+    let artifact = target.join(TARGET).join("release").join(guest.artifact);
     let mut wasm = fs::read(&artifact).with_context(|| format!("cannot read {}", artifact.display()))?;
     append_section(&mut wasm, &source_hash(decoders, guest)?);
     let built = decoders.join("built").join(guest.built);
     fs::write(&built, wasm).with_context(|| format!("cannot write {}", built.display()))
+}
+
+/// The folders of this machine that messages within a guest would name, each with the name that it gets instead:
+/// the bytes do not depend on where they were built, and tell nothing of it.
+fn hidden_folders(decoders: &Path, target: &Path) -> Result<Vec<(String, &'static str)>> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| home.map(|home| home.join(".cargo")));
+    let cargo = cargo.context("neither CARGO_HOME nor HOME is set")?;
+    let folders = [(cargo.as_path(), "/cargo"), (target, "/target"), (decoders, "/decoders")];
+    let hidden = folders.map(|(folder, name)| {
+        let folder = folder.to_str().with_context(|| format!("{} is no UTF-8", folder.display()))?;
+        ensure!(!folder.contains([' ', '"', '\\']), "{folder} holds a character that compilers' flags cannot: build elsewhere");
+        Ok((folder.to_owned(), name))
+    });
+    hidden.into_iter().collect()
 }
 
 /// Hashes the names and contents of all files that a guest is built from.
@@ -152,6 +175,18 @@ mod tests {
     fn the_committed_guests_are_what_their_sources_build() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         check(&root).unwrap();
+    }
+
+    #[test]
+    fn the_committed_guests_name_no_folder_of_the_machine_that_built_them() {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../decoders/built");
+        for guest in &GUESTS {
+            let wasm = fs::read(built.join(guest.built)).unwrap();
+            for folder in ["/root/", "/home/", "/Users/", ".cargo/registry"] {
+                let found = wasm.windows(folder.len()).position(|bytes| bytes == folder.as_bytes());
+                assert_eq!(found, None, "{} holds {folder:?}: run `cargo xtask guests`", guest.built);
+            }
+        }
     }
 
     #[test]

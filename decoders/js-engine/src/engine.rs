@@ -4,6 +4,7 @@ use crate::Status;
 use crate::ambient;
 use crate::encode::{Encoder, Refused};
 use crate::input::Call;
+use rquickjs::allocator::RustAllocator;
 use rquickjs::context::EvalOptions;
 use rquickjs::convert::Coerced;
 use rquickjs::{Array, Context, Ctx, Exception, FromJs, Function, Object, Persistent, Runtime, Value, qjs};
@@ -39,7 +40,8 @@ impl Engine {
     /// Panics: when the module's memory has no room for it.
     pub fn new(heap: usize) -> Self {
         ambient::set_now_ms(0.0);
-        let runtime = Runtime::new().expect("a fresh instance has room for a runtime");
+        // C's allocator cannot tell here how large a block is, so that its blocks would count for nothing.
+        let runtime = Runtime::new_with_alloc(RustAllocator).expect("a fresh instance has room for a runtime");
         runtime.set_max_stack_size(STACK_BYTES);
         runtime.set_interrupt_handler(Some(Box::new(ambient::poll)));
         let context = Context::full(&runtime).expect("a fresh instance has room for a context");

@@ -1,6 +1,6 @@
 //! Milesight's payloads: channel, type, value in little-endian order, one behind the other.
 
-use super::{Field, KindSpec, Walk, halves, plain, tenths};
+use super::{Field, KindSpec, Walk, halves, hundredths, plain, tenths};
 use crate::load::uplink::{Frame, Readings};
 
 pub(super) static AM307: KindSpec = am307("milesight-am307");
@@ -39,7 +39,7 @@ const fn am307(template: &'static str) -> KindSpec {
             Field { name: "activity", reading: 3, value: plain },
             Field { name: "illumination", reading: 4, value: plain },
             Field { name: "co2", reading: 5, value: plain },
-            Field { name: "tvoc", reading: 6, value: plain },
+            Field { name: "tvoc_index", reading: 6, value: hundredths },
             Field { name: "pressure", reading: 7, value: tenths },
         ],
         encode: encode_am307,

@@ -91,6 +91,10 @@ fn tenths(reading: i32) -> f64 {
     f64::from(reading) / 10.0
 }
 
+fn hundredths(reading: i32) -> f64 {
+    f64::from(reading) / 100.0
+}
+
 fn halves(reading: i32) -> f64 {
     f64::from(reading) / 2.0
 }

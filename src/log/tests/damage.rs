@@ -24,6 +24,7 @@ fn no_flipped_bit_gives_wrong_bytes_or_silent_loss() {
         (state >> 33) as usize % below
     };
     let good = closed_log();
+    let closing = (last(&good), frames(&good, &last(&good)).last().unwrap().0);
     let (mut refused, mut found) = (0, 0);
     for round in 0..400 {
         let sim = good.killed();
@@ -47,7 +48,8 @@ fn no_flipped_bit_gives_wrong_bytes_or_silent_loss() {
                 assert_eq!((record.offset, &record.body), (Offset(offset), &numbered(p, offset).body), "{at}");
             }
         }
-        assert!(errors > 0, "{at}");
+        // The frame that closes the log holds no record: rot in it costs none, and may pass for a torn tail.
+        assert!(errors > 0 || (*name == closing.0 && bit / 8 >= closing.1), "{at}");
         found += 1;
     }
     assert!(refused > 0 && found > 0, "{refused} refused, {found} found at read");

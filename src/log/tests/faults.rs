@@ -39,15 +39,27 @@ fn what_waits_shares_a_sync_and_is_not_readable_before_it() {
 fn each_sync_wakes() {
     let sim = Sim::default();
     let log = open_sim(&sim);
-    let ends = Arc::new(Mutex::new(vec![]));
-    let seen = ends.clone();
+    let (sender, ends) = std::sync::mpsc::channel();
     let shared = Arc::downgrade(&log.inner);
     log.on_durable(Arc::new(move || {
         let end = shared.upgrade().map(|inner| inner.shared.catalogue().end.next[0]);
-        seen.lock().unwrap().push(end);
+        sender.send(end).unwrap();
     }));
-    fill(&log, 3);
-    assert_eq!(*ends.lock().unwrap(), [Some(1), Some(2), Some(3)]);
+    for end in 1..4 {
+        fill(&log, 1);
+        assert_eq!(ends.recv().unwrap(), Some(end));
+    }
+}
+
+#[test]
+fn senders_are_answered_before_anybody_is_woken() {
+    let log = open_sim(&Sim::default());
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    log.on_durable(Arc::new(move || _ = held.lock().unwrap().recv()));
+    // Were the wake first, this would wait for ever.
+    log.append_blocking(vec![numbered(0, 0)]).unwrap();
+    drop(go_on);
 }
 
 #[test]
@@ -67,7 +79,9 @@ fn nobody_waits_for_a_writer_that_panicked() {
         std::thread::yield_now();
     }
     sim.faults(|f| f.hold_syncs = false);
-    for refused in [first.join().unwrap(), second.join().unwrap(), log.append_blocking(vec![numbered(0, 2)])] {
+    // Its own append was durable and answered before the wake.
+    first.join().unwrap().unwrap();
+    for refused in [second.join().unwrap(), log.append_blocking(vec![numbered(0, 2)])] {
         assert!(matches!(refused, Err(AppendError::Closed)), "{refused:?}");
     }
     assert_eq!(read_all(&log, 0).0.len(), 1, "what was synced stays readable");
@@ -172,6 +186,82 @@ fn the_size_bound_refuses_until_it_is_truncated() {
     assert_eq!(given_back.segments, 2);
     fill(&log, 5);
     assert_numbered(&log, count + 5);
+}
+
+#[test]
+fn the_daemons_own_records_find_room_where_senders_find_none() {
+    let own = |log: &Log| log.append_own_blocking(vec![record(0, b"own")]);
+    let fill_up = |log: &Log| loop {
+        let Err(error) = log.append_blocking(vec![record(1, b"a sender's")]) else { continue };
+        break error;
+    };
+    // The size bound, and a full disk.
+    for (size_bytes_max, space) in [(2 * 2048, None), (1 << 20, Some(2048 + 1024))] {
+        let sim = Sim::default();
+        let log = open_with(&sim, LogOptions { size_bytes_max, ..options() }).unwrap().0;
+        sim.faults(|f| f.space = space);
+        assert!(matches!(fill_up(&log), AppendError::Full(_)));
+        own(&log).unwrap();
+        assert!(matches!(fill_up(&log), AppendError::Full(_)), "senders have no part in it");
+        let mut count = 1;
+        let refused = loop {
+            match own(&log) {
+                Ok(_) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, AppendError::Full(_)) && count >= 3, "{count}, then {refused}");
+        // Room again: both go on.
+        sim.faults(|f| f.space = None);
+        log.truncate_below(&[0, 1, 2].map(|p| log.end(Partition(p)))).unwrap();
+        own(&log).unwrap();
+        log.append_blocking(vec![record(1, b"a sender's")]).unwrap();
+    }
+}
+
+#[test]
+fn the_daemons_own_records_are_never_told_to_come_back() {
+    let sim = Sim::default();
+    let now = Arc::new(AtomicI64::new(0));
+    let wall = now.clone();
+    let clock = Clock::new(move || LogTime(wall.load(Ordering::Relaxed)), Duration::default);
+    let (log, _) = open::open(Arc::new(sim.clone()), options(), clock, identity()).unwrap();
+    log.append_blocking(vec![record(0, b"first")]).unwrap();
+    // The clock leaps, the queue is full, and both wait for the same group.
+    now.store(30 * dataflows::model::HOUR_US, Ordering::Relaxed);
+    sim.faults(|f| f.hold_syncs = true);
+    let append = |append: fn(&Log) -> Result<Vec<Offset>, AppendError>| {
+        let log = log.clone();
+        std::thread::spawn(move || append(&log))
+    };
+    let first = append(|log| log.append_own_blocking(vec![record(2, b"own")]));
+    sim.wait_for_held_syncs(1);
+    let senders: Vec<_> = (0..16).map(|_| append(|log| log.append_blocking(vec![record(1, &[7; 252])]))).collect();
+    while log.queued_bytes() < 4096 {
+        std::thread::yield_now();
+    }
+    let second = append(|log| log.append_own_blocking(vec![record(2, b"own")]));
+    while log.queued_bytes() < 4096 + 7 {
+        std::thread::yield_now();
+    }
+    sim.faults(|f| f.hold_syncs = false);
+    assert_eq!(first.join().unwrap().unwrap(), [Offset(0)]);
+    assert_eq!(second.join().unwrap().unwrap(), [Offset(1)]);
+    for sender in senders {
+        assert!(matches!(sender.join().unwrap(), Err(AppendError::Clock { .. })));
+    }
+    assert_eq!(log.last_log_time(Partition(2)), LogTime(0), "they have the time of the last record");
+}
+
+#[test]
+fn an_append_that_is_larger_than_a_group_goes_alone() {
+    let sim = Sim::default();
+    let log = open_with(&sim, LogOptions { append_bytes_max: 1200, ..options() }).unwrap().0;
+    let large: Vec<_> = (0..4).map(|_| record(0, &[9; 250])).collect();
+    assert_eq!(log.append_blocking(large).unwrap().len(), 4);
+    let refused = log.append_blocking((0..5).map(|_| record(0, &[9; 250])).collect()).unwrap_err();
+    assert!(matches!(refused, AppendError::AppendTooLarge { bytes: 1270, max: 1200 }), "{refused:?}");
+    assert_eq!(read_all(&log, 0).0.len(), 4);
 }
 
 #[test]

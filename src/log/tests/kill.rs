@@ -11,7 +11,13 @@ const DIR: &str = "WEIR_LOG_KILL_TEST_DIR";
 #[ignore = "is started by another test"]
 fn child() {
     let dir = std::env::var(DIR).expect("only acknowledged_records_survive_kill_9 runs this");
-    let options = LogOptions { segment_bytes: 1 << 16, group_bytes_max: 1 << 14, queue_bytes_max: 1 << 20, ..options() };
+    let options = LogOptions {
+        segment_bytes: 1 << 16,
+        group_bytes_max: 1 << 14,
+        append_bytes_max: 1 << 14,
+        queue_bytes_max: 1 << 20,
+        ..options()
+    };
     let (log, _) = Log::open(dir.as_ref(), options, Clock::system()).unwrap();
     let append = |thread: u16| {
         for n in 0u64.. {
@@ -46,7 +52,13 @@ fn acknowledged_records_survive_kill_9() {
         acknowledged.extend(lines.map_while(Result::ok).filter(|line| line.starts_with("ack")));
     }
     assert!(acknowledged.len() > 20 * 50);
-    let options = LogOptions { segment_bytes: 1 << 16, group_bytes_max: 1 << 14, queue_bytes_max: 1 << 20, ..options() };
+    let options = LogOptions {
+        segment_bytes: 1 << 16,
+        group_bytes_max: 1 << 14,
+        append_bytes_max: 1 << 14,
+        queue_bytes_max: 1 << 20,
+        ..options()
+    };
     let (log, _) = Log::open(dir.path(), options, Clock::system()).unwrap();
     let held: Vec<Vec<RawRecord>> = (0..3).map(|p| read_all(&log, p).0).collect();
     let mut checked = 0;

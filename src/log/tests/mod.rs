@@ -24,6 +24,8 @@ fn options() -> LogOptions {
         size_bytes_max: 1 << 20,
         record_bytes_max: 256,
         group_bytes_max: 512,
+        append_bytes_max: 512,
+        reserve_bytes: 256,
         queue_bytes_max: 4096,
         cache_bytes_max: 8192,
         on_fatal: Arc::new(|_| ()),

@@ -12,6 +12,8 @@ enum Action {
     Truncate(u64),
     /// The next write is cut short.
     FailWrite,
+    /// An append's sync fails; the process ends, and the log is opened again.
+    FailSync(Vec<(u16, usize)>),
     /// Close it in order and open it again.
     Reopen,
     /// Kill the process.
@@ -20,9 +22,14 @@ enum Action {
     Power(u32),
 }
 
+fn sizes() -> impl Strategy<Value = Vec<(u16, usize)>> {
+    prop::collection::vec((0u16..3, 0usize..120), 1..5)
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        12 => prop::collection::vec((0u16..3, 0usize..120), 1..5).prop_map(Action::Append),
+        12 => sizes().prop_map(Action::Append),
+        2 => sizes().prop_map(Action::FailSync),
         2 => (0u64..=100).prop_map(Action::Truncate),
         1 => Just(Action::FailWrite),
         2 => Just(Action::Reopen),
@@ -125,7 +132,12 @@ fn run(actions: &[Action], mut seed: u64) {
                 sim.faults(|f| f.power = Some(*operations));
                 powered = false;
             }
-            Action::Reopen | Action::Kill => {
+            Action::Reopen | Action::Kill | Action::FailSync(_) => {
+                if let Action::FailSync(sizes) = action {
+                    sim.faults(|f| f.sync = true);
+                    model.append(running, sizes);
+                    sim.faults(|f| f.sync = false);
+                }
                 let closes = matches!(action, Action::Reopen);
                 let killed = sim.killed();
                 drop(log.take());

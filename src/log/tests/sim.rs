@@ -37,7 +37,7 @@ pub(super) struct Faults {
     pub(super) space: Option<usize>,
     /// The next write is cut short and fails.
     pub(super) write: bool,
-    /// The next sync of a file fails.
+    /// The next sync of a file fails; as on Linux, what it should have written is taken for written afterwards.
     pub(super) sync: bool,
     /// Syncs of files wait.
     pub(super) hold_syncs: bool,
@@ -93,9 +93,18 @@ impl Sim {
         self.state().syncs
     }
 
-    /// Gives the disk as a killed process leaves it: all that was written is there.
+    /// Gives the disk as a killed process leaves it: all that was written is there, and what was not synced can
+    /// still be lost with the power.
     pub(super) fn killed(&self) -> Self {
-        self.after(|inode| inode.now.clone(), |state| state.names.clone())
+        let state = self.state();
+        let after = State {
+            inodes: state.inodes.clone(),
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            name_changes: state.name_changes.clone(),
+            ..State::default()
+        };
+        Self(Arc::new(Shared { state: Mutex::new(after), changed: Condvar::new() }))
     }
 
     /// Gives the disk as a loss of power leaves it: of what was not synced, any sectors, and of the names the
@@ -105,42 +114,32 @@ impl Sim {
         // Sometimes all or none, for those are the likely cases.
         let odds = [Some(false), Some(true), None, None][random(4) as usize];
         let mut coin = move || odds.unwrap_or_else(|| random(2) == 1);
-        self.after(
-            |inode| {
-                let mut content = inode.durable.clone();
-                for change in &inode.pending {
-                    match change {
-                        Change::SetLen(bytes) if coin() => content.resize(*bytes, 0),
-                        Change::SetLen(_) => {}
-                        Change::Write(pos, bytes) => {
-                            let mut from = 0;
-                            while from < bytes.len() {
-                                let to = bytes.len().min((pos + from) / SECTOR * SECTOR + SECTOR - pos);
-                                if coin() {
-                                    overwrite(&mut content, pos + from, &bytes[from..to]);
-                                }
-                                from = to;
+        let state = self.state();
+        let contents = state.inodes.iter().map(|inode| {
+            let mut content = inode.durable.clone();
+            for change in &inode.pending {
+                match change {
+                    Change::SetLen(bytes) if coin() => content.resize(*bytes, 0),
+                    Change::SetLen(_) => {}
+                    Change::Write(pos, bytes) => {
+                        let mut from = 0;
+                        while from < bytes.len() {
+                            let to = bytes.len().min((pos + from) / SECTOR * SECTOR + SECTOR - pos);
+                            if coin() {
+                                overwrite(&mut content, pos + from, &bytes[from..to]);
                             }
+                            from = to;
                         }
                     }
                 }
-                content
-            },
-            |state| {
-                let mut names = state.durable_names.clone();
-                for (name, inode) in state.name_changes.iter().take(kept as usize) {
-                    set(&mut names, name, *inode);
-                }
-                names
-            },
-        )
-    }
-
-    fn after(&self, content: impl FnMut(&Inode) -> Vec<u8>, names: impl FnOnce(&State) -> BTreeMap<String, usize>) -> Self {
-        let state = self.state();
-        let contents = state.inodes.iter().map(content);
+            }
+            content
+        });
         let inodes = contents.map(|now| Inode { durable: now.clone(), now, pending: vec![] }).collect();
-        let names = names(&state);
+        let mut names = state.durable_names.clone();
+        for (name, inode) in state.name_changes.iter().take(kept as usize) {
+            set(&mut names, name, *inode);
+        }
         let after = State { inodes, durable_names: names.clone(), names, ..State::default() };
         Self(Arc::new(Shared { state: Mutex::new(after), changed: Condvar::new() }))
     }
@@ -149,8 +148,10 @@ impl Sim {
     pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let inode = state.names[name];
-        change(&mut state.inodes[inode].now);
-        state.inodes[inode].durable = state.inodes[inode].now.clone();
+        let inode = &mut state.inodes[inode];
+        change(&mut inode.now);
+        inode.durable = inode.now.clone();
+        inode.pending.clear();
     }
 
     /// Gives all files with their content.
@@ -322,12 +323,18 @@ impl DiskFile for SimFile {
         self.disk.0.changed.notify_all();
         state = self.disk.0.changed.wait_while(state, |state| state.faults.hold_syncs).unwrap();
         state.waiting_syncs -= 1;
-        if std::mem::take(&mut state.faults.sync) {
+        let fails = std::mem::take(&mut state.faults.sync);
+        let inode = &mut state.inodes[self.inode];
+        let pending = std::mem::take(&mut inode.pending);
+        if fails {
             return Err(io::Error::other("a fault"));
         }
-        let inode = &mut state.inodes[self.inode];
-        inode.durable = inode.now.clone();
-        inode.pending.clear();
+        for change in pending {
+            match change {
+                Change::Write(pos, bytes) => overwrite(&mut inode.durable, pos, &bytes),
+                Change::SetLen(bytes) => inode.durable.resize(bytes, 0),
+            }
+        }
         Ok(())
     }
 }

@@ -30,6 +30,42 @@ fn a_tail_torn_at_any_byte_is_cut_off() {
 }
 
 #[test]
+fn what_was_never_synced_is_durable_before_it_is_readable() {
+    // The process is killed between write and sync, or its sync fails: the whole frame can be read, and its
+    // records are published. Whatever a later loss of power takes, it must not take those.
+    for fails in [false, true] {
+        for seed in 0..64u64 {
+            let sim = Sim::default();
+            let log = open_sim(&sim);
+            fill(&log, 2);
+            sim.faults(|f| (f.hold_syncs, f.sync) = (true, fails));
+            let append = std::thread::spawn({
+                let log = log.clone();
+                move || log.append_blocking((0..3).map(|p| numbered(p, 2)).collect())
+            });
+            sim.wait_for_held_syncs(1);
+            let killed = if fails {
+                sim.faults(|f| f.hold_syncs = false);
+                append.join().unwrap().unwrap_err();
+                sim.killed()
+            } else {
+                let killed = sim.killed();
+                sim.faults(|f| f.hold_syncs = false);
+                append.join().unwrap().unwrap();
+                killed
+            };
+            assert_numbered(&open_sim(&killed), 3);
+            let mut state = seed;
+            let off = killed.powered_off(|below| {
+                state = state * 1_103_515_245 % 2_147_483_647 + 12_345;
+                (state >> 8) as u32 % below
+            });
+            assert_numbered(&open_sim(&off), 3);
+        }
+    }
+}
+
+#[test]
 fn a_payload_cannot_pass_for_a_frame() {
     let sim = Sim::default();
     let log = open_sim(&sim);
