@@ -100,7 +100,10 @@ fn at(offset: u64, align: u32) -> MemArg {
 }
 
 fn load(decoders: &Decoders, wasm: &[u8]) -> Result<Program, String> {
-    decoders.0.load_body(DecoderKind::Wasm, wasm, decoders.0.watchdog.post()).map_err(|error| DecoderError::from(error).to_string())
+    decoders
+        .0
+        .load_body(DecoderKind::Wasm, wasm, decoders.0.watchdog.post())
+        .map_err(|error| DecoderError::from(error).to_string())
 }
 
 #[test]

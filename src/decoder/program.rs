@@ -65,7 +65,9 @@ impl Program {
         match loaded.map_err(|stopped| failure(stopped, Reason::DecoderInvalid))? {
             Status::Done => {}
             Status::Steps => {
-                return Err(invalid("the script used up its steps while it was loaded: look for a loop outside of its functions"))?;
+                return Err(invalid(
+                    "the script used up its steps while it was loaded: look for a loop outside of its functions",
+                ))?;
             }
             Status::Memory => return Err(invalid("the script used up its memory while it was loaded: shorten its tables"))?,
             _ => return Err(invalid(&String::from_utf8_lossy(output)))?,

@@ -10,8 +10,8 @@ use super::compile::Prepared;
 use super::watchdog::Post;
 use wasmer::sys::vm::TrapCode;
 use wasmer::{
-    Global, Imports, Instance, InstantiationError, Interrupter, LinkError, Memory, MemoryView, RuntimeError, Store, TypedFunction,
-    Value,
+    Global, Imports, Instance, InstantiationError, Interrupter, LinkError, Memory, MemoryView, RuntimeError, Store,
+    TypedFunction, Value,
 };
 use wasmer_middlewares::metering::{MeteringPoints, get_remaining_points, set_remaining_points};
 

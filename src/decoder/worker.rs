@@ -162,12 +162,7 @@ pub struct Tried {
 }
 
 /// Loads a decoder, decodes one uplink, and lets go of it.
-pub(super) fn try_once(
-    shared: &Shared,
-    kind: DecoderKind,
-    body: &[u8],
-    input: &DecoderInput<'_>,
-) -> Result<Tried, DecoderError> {
+pub(super) fn try_once(shared: &Shared, kind: DecoderKind, body: &[u8], input: &DecoderInput<'_>) -> Result<Tried, DecoderError> {
     let loaded = shared.load_body(kind, body, shared.watchdog.post());
     let mut program = loaded.map_err(|error| match error {
         LoadError::Decoder(failure) => DecoderError::Failed(failure),
