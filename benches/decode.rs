@@ -20,8 +20,7 @@ use weir::decoder::{DecoderInput, DecoderLimits, Decoders, VerdictSink, template
 
 const FRAME: [u8; 30] =
     [1, 117, 92, 3, 103, 248, 255, 4, 104, 101, 5, 106, 73, 0, 6, 101, 18, 0, 7, 125, 231, 3, 8, 125, 205, 0, 9, 115, 151, 39];
-const FIELDS: &str =
-    r#"{"battery":92,"temperature":-0.8,"humidity":50.5,"activity":73,"illumination":18,"co2":999,"tvoc_index":2.05,"pressure":1013.5}"#;
+const FIELDS: &str = r#"{"battery":92,"temperature":-0.8,"humidity":50.5,"activity":73,"illumination":18,"co2":999,"tvoc_index":2.05,"pressure":1013.5}"#;
 
 struct NoVerdicts;
 

@@ -5,6 +5,10 @@
 
 use crate::model::{Device, FieldName, Measurement, Offset, Partition, Reason, Template, Uplink};
 
+/// What a reader is told of an uplink whose decoding the watchdog ended: the same when it happens and at every
+/// replay, where nothing but the verdict is known.
+pub const KILLED: &str = "the watchdog ended the decoder: look for one call that takes very long, such as a search in a huge text, mend it, then retry";
+
 /// Makes measurements of uplinks.
 pub trait Decode {
     /// Appends the measurements of one uplink to `decoded`, which comes in empty.

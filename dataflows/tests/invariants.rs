@@ -289,3 +289,13 @@ fn zero_has_no_sign() {
     let zeros = [rows.numbers[0].row.value, latitude, longitude, altitude.unwrap()];
     assert_eq!(zeros.map(f64::to_bits), [0; 4]);
 }
+
+#[test]
+fn a_killed_decoder_is_told_of_as_its_verdict_is_at_a_replay() {
+    let log = [registry(), vec![(BEGIN_US, uplink("d", 0, BEGIN_US, &Script::Killed))]].concat();
+    let mut entries = entries(log);
+    let live = graph().run(entries.clone());
+    entries.last_mut().unwrap().condemned = true;
+    assert_eq!(live, graph().run(entries));
+    assert_eq!(live.quarantined[0].row.reason, Reason::DecoderKilled);
+}

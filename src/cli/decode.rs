@@ -56,13 +56,8 @@ impl Decode {
             DecoderInput { fport: self.fport, bytes: &bytes, recv_time_us: received_at.as_microsecond(), variables: &variables };
         let folder = std::env::temp_dir().join("weir-decode");
         let decoders = Decoders::open(&folder, DecoderLimits::default(), Arc::new(NoVerdicts))?;
-        match decoders.decode_once(kind, &body, &input) {
-            Ok(tried) => {
-                show(&tried);
-                Ok(())
-            }
-            Err(failure) => bail!("{} ({})", failure.detail, failure.reason.as_str()),
-        }
+        show(&decoders.decode_once(kind, &body, &input)?);
+        Ok(())
     }
 
     fn body(&self) -> anyhow::Result<(DecoderKind, Vec<u8>)> {

@@ -21,6 +21,8 @@ pub(super) const GLOBAL_EXPORT_PREFIX: &str = "weir:global:";
 
 const CARD_SHIFT: i32 = 8;
 const PAGE_BYTES: u64 = 65_536;
+/// Largest table, of 16 bytes an element: the host has to give it before any limit counts.
+const TABLE_ELEMENTS_MAX: u64 = 65_536;
 /// Index of the memory that is added.
 const CARDS_MEMORY: u32 = 1;
 
@@ -56,6 +58,12 @@ pub enum CardsError {
         /// The limit.
         max: u64,
     },
+    /// It runs something when it is made.
+    #[error("the module has a start function: decoders run in `input` and `decode` alone, build it without")]
+    Start,
+    /// It starts out with a larger table than any compiler makes.
+    #[error("the module starts with a table of {0} elements, more than {TABLE_ELEMENTS_MAX}: build it without")]
+    Table(u64),
     /// It uses an instruction whose effect a reset could not undo.
     #[error("the module uses `{0}`, whose effect outlives an uplink: build it without")]
     Instruction(&'static str),
@@ -124,6 +132,16 @@ fn survey(wasm: &[u8], memory_bytes_max: u64) -> Result<Survey, CardsError> {
                     }
                 }
             }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    let elements = table?.ty.initial;
+                    if elements > TABLE_ELEMENTS_MAX {
+                        return Err(CardsError::Table(elements));
+                    }
+                }
+            }
+            // It would run where neither its steps are counted nor the watchdog looks.
+            Payload::StartSection { .. } => return Err(CardsError::Start),
             _ => {}
         }
     }

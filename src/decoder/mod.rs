@@ -44,12 +44,13 @@ use compile::{Compiler, Prepared, Trust};
 use dataflows::decode::DecodeFailure;
 use dataflows::model::{DecoderHash, Offset, Partition, Reason};
 use hashbrown::HashMap;
-use program::Program;
+use program::{LoadError, Program};
 use shelf::Shelf;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wasmer::CompileError;
 use watchdog::{Post, Watchdog};
 
 /// QuickJS with weir's ABI, built from `decoders/js-engine`.
@@ -97,7 +98,7 @@ pub fn check(kind: DecoderKind, body: &[u8]) -> Result<(), DecoderError> {
         DecoderKind::JavaScript => Program::script(&prepared, body, &limits, watchdog.post()),
         DecoderKind::Wasm => Program::module(&prepared, &limits, watchdog.post()),
     };
-    loaded.map(drop).map_err(|failure| DecoderError::Invalid(failure.detail))
+    Ok(loaded.map(drop)?)
 }
 
 /// Takes the watchdog's verdicts: they belong into the log.
@@ -137,6 +138,24 @@ pub enum DecoderError {
     /// It cannot be run.
     #[error("{0}")]
     Invalid(String),
+    /// It sets the uplink aside.
+    #[error("{} ({})", .0.detail, .0.reason.as_str())]
+    Failed(DecodeFailure),
+    /// This machine has no room for an instance.
+    #[error(
+        "this machine has no room to run a decoder ({0}), each of which reserves about 8 GiB of addresses: raise `ulimit -v` \
+         and vm.max_map_count, set vm.overcommit_memory to 0 or 1, or lower decoders.instances"
+    )]
+    Host(String),
+}
+
+impl From<LoadError> for DecoderError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Decoder(failure) => Self::Invalid(failure.detail),
+            LoadError::Host(what) => Self::Host(what),
+        }
+    }
 }
 
 /// The decoders of a daemon, shared by all of its workers.
@@ -148,6 +167,7 @@ struct Shared {
     shelf: Shelf,
     compiler: Compiler,
     js_engine: Prepared,
+    /// Compiled modules, at most as many as a worker has instances.
     modules: Mutex<HashMap<DecoderHash, Prepared>>,
     limits: DecoderLimits,
     watchdog: Watchdog,
@@ -186,13 +206,15 @@ impl Decoders {
         if body.len() > max {
             return Err(DecoderError::TooLong { len: body.len(), max });
         }
-        self.0.load_body(kind, body, self.0.watchdog.post()).map_err(|failure| DecoderError::Invalid(failure.detail))?;
+        self.0.load_body(kind, body, self.0.watchdog.post())?;
         self.0.shelf.put(body)
     }
 
     /// Whether a decoder is on disk, sound.
+    ///
+    /// Cost: reads and hashes it the first time, then only looks for its file.
     pub fn has(&self, hash: DecoderHash) -> bool {
-        self.0.shelf.get(hash).is_ok()
+        self.0.shelf.has(hash)
     }
 
     /// Makes the decoder of one worker.
@@ -202,8 +224,8 @@ impl Decoders {
 
     /// Decodes one uplink with a decoder that need not be on disk.
     ///
-    /// Errors: those that would set the uplink aside.
-    pub fn decode_once(&self, kind: DecoderKind, body: &[u8], input: &DecoderInput<'_>) -> Result<Tried, DecodeFailure> {
+    /// Errors: `Failed` where the uplink would be set aside, `Host`.
+    pub fn decode_once(&self, kind: DecoderKind, body: &[u8], input: &DecoderInput<'_>) -> Result<Tried, DecoderError> {
         worker::try_once(&self.0, kind, body, input)
     }
 }
@@ -213,31 +235,44 @@ impl Shared {
     ///
     /// Panics: when it is not there. A record of the log names only decoders that were put here
     /// before; without one its uplinks would be set aside here and decoded elsewhere.
-    fn load(&self, (kind, hash): (DecoderKind, DecoderHash), post: Post) -> Result<Program, DecodeFailure> {
+    fn load(&self, (kind, hash): (DecoderKind, DecoderHash), post: Post) -> Result<Program, LoadError> {
         let body = self.shelf.get(hash).unwrap_or_else(|error| {
             panic!("decoder {hash} is in effect and cannot be read: {error}: start with the database reachable, so that it is fetched again")
         });
         match kind {
             DecoderKind::JavaScript => Program::script(&self.js_engine, &body, &self.limits, post),
             DecoderKind::Wasm => {
-                let known = self.modules.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+                let known = self.modules().get(&hash).cloned();
                 let module = known.map_or_else(|| self.prepare(&body), Ok)?;
-                self.modules.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, module.clone());
+                let mut modules = self.modules();
+                if modules.len() >= self.limits.instances.max(1) {
+                    // Whoever needs them again reads their compiled code from disk, in milliseconds.
+                    modules.clear();
+                }
+                modules.insert(hash, module.clone());
+                drop(modules);
                 Program::module(&module, &self.limits, post)
             }
         }
     }
 
     /// Loads a decoder that need not be on disk.
-    fn load_body(&self, kind: DecoderKind, body: &[u8], post: Post) -> Result<Program, DecodeFailure> {
+    fn load_body(&self, kind: DecoderKind, body: &[u8], post: Post) -> Result<Program, LoadError> {
         match kind {
             DecoderKind::JavaScript => Program::script(&self.js_engine, body, &self.limits, post),
             DecoderKind::Wasm => Program::module(&self.prepare(body)?, &self.limits, post),
         }
     }
 
-    fn prepare(&self, body: &[u8]) -> Result<Prepared, DecodeFailure> {
-        let invalid = |error: PrepareError| DecodeFailure { reason: Reason::DecoderInvalid, detail: error.to_string() };
-        self.compiler.prepare(body, Trust::Foreign).map_err(invalid)
+    fn prepare(&self, body: &[u8]) -> Result<Prepared, LoadError> {
+        self.compiler.prepare(body, Trust::Foreign).map_err(|error| match error {
+            PrepareError::Compile(CompileError::Resource(what)) => LoadError::Host(what),
+            error => DecodeFailure { reason: Reason::DecoderInvalid, detail: error.to_string() }.into(),
+        })
+    }
+
+    fn modules(&self) -> MutexGuard<'_, HashMap<DecoderHash, Prepared>> {
+        // Every change is one insert or clear, so that a panic elsewhere leaves the map whole.
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,12 +3,12 @@
 
 use super::program::Program;
 use super::testing::{input, open};
-use super::{DecoderKind, DecoderLimits, Decoders};
+use super::{DecoderError, DecoderKind, DecoderLimits, Decoders};
 use dataflows::model::Reason;
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, Elements, EntityType, ExportKind,
     ExportSection, Function, FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction as I, MemArg, MemArgTarget,
-    MemorySection, MemoryType, Module, RefType, TableSection, TableType, TypeSection, ValType,
+    MemorySection, MemoryType, Module, RefType, StartSection, TableSection, TableType, TypeSection, ValType,
 };
 
 /// A module with one page of memory, a mutable global, a table and a passive segment, whose `decode`
@@ -69,12 +69,41 @@ fn build(body: &[I<'_>], pages: u64, imports: bool, result: [u8; 9]) -> Vec<u8> 
     module.finish()
 }
 
+/// A module that does nothing, with a start function and a table.
+fn starting(start: Option<StartSection>, elements: u64) -> Vec<u8> {
+    let mut module = Module::new();
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    module.section(&types);
+    let mut functions = FunctionSection::new();
+    functions.function(0);
+    module.section(&functions);
+    let mut tables = TableSection::new();
+    tables.table(TableType { element_type: RefType::FUNCREF, minimum: elements, maximum: None, table64: false, shared: false });
+    module.section(&tables);
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None });
+    module.section(&memories);
+    if let Some(start) = start {
+        module.section(&start);
+    }
+    let mut code = CodeSection::new();
+    let mut function = Function::new([]);
+    function.instruction(&I::End);
+    code.function(&function);
+    module.section(&code);
+    module.finish()
+}
+
 fn at(offset: u64, align: u32) -> MemArg {
     MemArg { offset, align, target: MemArgTarget::Memory(0), ordering: None }
 }
 
 fn load(decoders: &Decoders, wasm: &[u8]) -> Result<Program, String> {
-    decoders.0.load_body(DecoderKind::Wasm, wasm, decoders.0.watchdog.post()).map_err(|failure| failure.detail)
+    decoders
+        .0
+        .load_body(DecoderKind::Wasm, wasm, decoders.0.watchdog.post())
+        .map_err(|error| DecoderError::from(error).to_string())
 }
 
 #[test]
@@ -175,6 +204,8 @@ fn modules_that_could_keep_or_reach_something_are_refused() {
     check(&module(&[I::V128Const(1), I::Drop]), "without SIMD");
     check(&build(&[], 1, true, [0; 9]), "imports the function `env.now`");
     check(&build(&[], 33, false, [0; 9]), "2162688 bytes of memory");
+    check(&starting(Some(StartSection { function_index: 0 }), 1), "a start function");
+    check(&starting(None, 4_000_000_000), "a table of 4000000000 elements");
     check(b"\0asm\x01\0\0\0", "0 memories");
     check(b"not wasm", "no plain WebAssembly");
     let mut bare = Module::new();
@@ -185,4 +216,14 @@ fn modules_that_could_keep_or_reach_something_are_refused() {
     exports.export("memory", ExportKind::Memory, 0);
     bare.section(&exports);
     check(&bare.finish(), "no export `input(i32) -> i32`");
+}
+
+#[test]
+fn compiled_modules_are_kept_within_a_bound() {
+    let (_dir, decoders) = open(DecoderLimits { instances: 2, ..DecoderLimits::default() });
+    for address in 0..5 {
+        let hash = decoders.put(DecoderKind::Wasm, &module(&[I::I32Const(address), I::Drop])).unwrap();
+        decoders.0.load((DecoderKind::Wasm, hash), decoders.0.watchdog.post()).unwrap();
+        assert!((1..=2).contains(&decoders.0.modules().len()));
+    }
 }

@@ -4,10 +4,10 @@ use super::DecoderLimits;
 use super::compile::Prepared;
 use super::flatten::{Names, flatten};
 use super::input::DecoderInput;
-use super::sandbox::{Sandbox, Status, Stopped};
+use super::sandbox::{Sandbox, Status, Stopped, Unmade};
 use super::tree::Tree;
 use super::watchdog::Post;
-use dataflows::decode::{DecodeFailure, Decoded};
+use dataflows::decode::{DecodeFailure, Decoded, KILLED};
 use dataflows::model::{EventTime, Reason};
 
 /// One decoder, ready for the next uplink.
@@ -19,6 +19,21 @@ pub(super) struct Program {
     /// Kept for their memory.
     input: Vec<u8>,
     output: Vec<u8>,
+}
+
+/// Why a decoder is not loaded.
+#[derive(Debug)]
+pub(super) enum LoadError {
+    /// It cannot be run, here or anywhere.
+    Decoder(DecodeFailure),
+    /// This machine has no room for it; that must never be held against the decoder.
+    Host(String),
+}
+
+impl From<DecodeFailure> for LoadError {
+    fn from(failure: DecodeFailure) -> Self {
+        Self::Decoder(failure)
+    }
 }
 
 /// What a decoder gave.
@@ -42,7 +57,7 @@ impl Program {
     ///
     /// The order matters: everything that decoding would otherwise do for the first time is done
     /// before the image is taken, so that it is not undone and done again with every uplink.
-    pub(super) fn script(engine: &Prepared, source: &[u8], limits: &DecoderLimits, post: Post) -> Result<Self, DecodeFailure> {
+    pub(super) fn script(engine: &Prepared, source: &[u8], limits: &DecoderLimits, post: Post) -> Result<Self, LoadError> {
         let mut program = Self::new(engine, limits, post)?;
         let Self { sandbox, output, .. } = &mut program;
         sandbox.call("init", limits.heap_bytes()).map_err(|stopped| failure(stopped, Reason::DecoderInvalid))?;
@@ -52,10 +67,10 @@ impl Program {
             Status::Steps => {
                 return Err(invalid(
                     "the script used up its steps while it was loaded: look for a loop outside of its functions",
-                ));
+                ))?;
             }
-            Status::Memory => return Err(invalid("the script used up its memory while it was loaded: shorten its tables")),
-            _ => return Err(invalid(&String::from_utf8_lossy(output))),
+            Status::Memory => return Err(invalid("the script used up its memory while it was loaded: shorten its tables"))?,
+            _ => return Err(invalid(&String::from_utf8_lossy(output)))?,
         }
         sandbox.tell("seal").map_err(|stopped| failure(stopped, Reason::DecoderInvalid))?;
         sandbox.take_image();
@@ -63,14 +78,17 @@ impl Program {
     }
 
     /// Makes an instance of a module.
-    pub(super) fn module(module: &Prepared, limits: &DecoderLimits, post: Post) -> Result<Self, DecodeFailure> {
+    pub(super) fn module(module: &Prepared, limits: &DecoderLimits, post: Post) -> Result<Self, LoadError> {
         let mut program = Self::new(module, limits, post)?;
         program.sandbox.take_image();
         Ok(program)
     }
 
-    fn new(prepared: &Prepared, limits: &DecoderLimits, post: Post) -> Result<Self, DecodeFailure> {
-        let sandbox = Sandbox::new(prepared, post).map_err(|missing| invalid(&missing.to_string()))?;
+    fn new(prepared: &Prepared, limits: &DecoderLimits, post: Post) -> Result<Self, LoadError> {
+        let sandbox = Sandbox::new(prepared, post).map_err(|unmade| match unmade {
+            Unmade::Host(what) => LoadError::Host(what),
+            missing => invalid(&missing.to_string()).into(),
+        })?;
         Ok(Self {
             sandbox,
             names: Names::default(),
@@ -126,10 +144,7 @@ fn invalid(detail: &str) -> DecodeFailure {
 /// Says for a reader why guest code did not come back; `otherwise` is for a trap.
 fn failure(stopped: Stopped, otherwise: Reason) -> DecodeFailure {
     let (reason, detail) = match stopped {
-        Stopped::Killed => (
-            Reason::DecoderKilled,
-            "the watchdog ended the decoder: look for one call that takes very long, such as a search in a huge text".into(),
-        ),
+        Stopped::Killed => (Reason::DecoderKilled, KILLED.into()),
         Stopped::Fuel => (Reason::DecoderSteps, "the decoder used up its instructions: look for a loop that does not end".into()),
         Stopped::Memory => (Reason::DecoderMemory, "the decoder used up its memory: look for a buffer that keeps growing".into()),
         Stopped::Trapped(how) => (otherwise, format!("the decoder {how}")),

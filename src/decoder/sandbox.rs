@@ -9,7 +9,10 @@ use super::cards::{CARD_BYTES, CARDS_EXPORT, GLOBAL_EXPORT_PREFIX};
 use super::compile::Prepared;
 use super::watchdog::Post;
 use wasmer::sys::vm::TrapCode;
-use wasmer::{Global, Imports, Instance, Interrupter, Memory, MemoryView, RuntimeError, Store, TypedFunction, Value};
+use wasmer::{
+    Global, Imports, Instance, InstantiationError, Interrupter, LinkError, Memory, MemoryView, RuntimeError, Store,
+    TypedFunction, Value,
+};
 
 /// How a call that came back ended, as the guest numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,10 +52,16 @@ pub(super) enum Stopped {
     Trapped(String),
 }
 
-/// What a module lacks to be a decoder.
+/// Why there is no instance.
 #[derive(Debug, thiserror::Error)]
-#[error("the module has no {0}: see decoders/README.md for what a decoder exports")]
-pub(super) struct Missing(String);
+pub(super) enum Unmade {
+    /// What the module lacks to be a decoder.
+    #[error("the module has no {0}: see decoders/README.md for what a decoder exports")]
+    Missing(String),
+    /// The machine refuses, which says nothing of the module.
+    #[error("{0}")]
+    Host(String),
+}
 
 /// One instance.
 pub(super) struct Sandbox {
@@ -75,12 +84,14 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// Makes an instance.
     ///
-    /// Errors: an export is missing or of another type, or the start function traps.
-    pub(super) fn new(prepared: &Prepared, post: Post) -> Result<Self, Missing> {
+    /// Errors: an export is missing or of another type, a segment has no place, or the machine has no room.
+    pub(super) fn new(prepared: &Prepared, post: Post) -> Result<Self, Unmade> {
         let mut store = Store::new(prepared.engine.clone());
-        let instance = Instance::new(&mut store, &prepared.module, &Imports::new())
-            .map_err(|error| Missing(format!("way to start: {error}")))?;
-        let export = |name: &str| Missing(format!("export `{name}`"));
+        let instance = Instance::new(&mut store, &prepared.module, &Imports::new()).map_err(|error| match error {
+            InstantiationError::Link(LinkError::Resource(what)) => Unmade::Host(what),
+            error => Unmade::Missing(format!("way to start: {error}")),
+        })?;
+        let export = |name: &str| Unmade::Missing(format!("export `{name}`"));
         let memory = instance.exports.get_memory("memory").map_err(|_| export("memory"))?.clone();
         let cards = instance.exports.get_memory(CARDS_EXPORT).map_err(|_| export(CARDS_EXPORT))?.clone();
         let input = instance.exports.get_typed_function(&store, "input").map_err(|_| export("input(i32) -> i32"))?;

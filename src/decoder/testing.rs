@@ -1,6 +1,6 @@
 //! What the tests of the decoder host share.
 
-use super::{DecoderInput, DecoderKind, DecoderLimits, Decoders, VerdictSink};
+use super::{DecoderError, DecoderInput, DecoderKind, DecoderLimits, Decoders, VerdictSink};
 use dataflows::model::{Offset, Partition};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -45,6 +45,7 @@ pub(super) fn input(bytes: &[u8]) -> DecoderInput<'_> {
 pub(super) fn run(decoders: &Decoders, script: &str, bytes: &[u8]) -> String {
     match decoders.decode_once(DecoderKind::JavaScript, script.as_bytes(), &input(bytes)) {
         Ok(tried) => tried.result.to_string(),
-        Err(failure) => format!("{}: {}", failure.reason.as_str(), failure.detail),
+        Err(DecoderError::Failed(failure)) => format!("{}: {}", failure.reason.as_str(), failure.detail),
+        Err(error) => panic!("{error}"),
     }
 }

@@ -1,7 +1,9 @@
 //! What scripts and modules can do and cannot.
 
-use super::testing::{open, run};
+use super::testing::{input, open, run};
 use super::*;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::process::Command;
 
 #[test]
 fn scripts_of_every_convention_run() {
@@ -38,4 +40,40 @@ fn scripts_of_every_convention_run() {
         "async function decodeUplink() { return {data: 1} }",
         "decoder_error: the decoder returned a promise: make it a plain function, not an async one",
     );
+}
+
+/// Not a test: the process that [`a_machine_without_room_is_not_the_decoders_fault`] starts, whose limit is its own.
+#[test]
+#[ignore = "is started by another test"]
+fn child_without_room() {
+    let (_dir, decoders) = open(DecoderLimits::default());
+    let script = |n: u8| {
+        let source = format!("function decodeUplink() {{ return {{data: {n}}} }}");
+        (DecoderKind::JavaScript, decoders.put(DecoderKind::JavaScript, source.as_bytes()).unwrap())
+    };
+    let (first, second) = (script(1), script(2));
+    let mut worker = decoders.worker();
+    worker.load_for_test(first).unwrap();
+    assert_eq!(worker.loaded(), 1);
+    // An instance reserves eight times as much.
+    let pages: u64 = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let limit = Some(pages * 4096 + (1 << 30));
+    setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+    let once = decoders.decode_once(DecoderKind::JavaScript, b"function decodeUplink() { return {data: 3} }", &input(&[1]));
+    assert!(matches!(once, Err(DecoderError::Host(_))), "{once:?}");
+    worker.load_for_test(second).unwrap();
+    assert_eq!(worker.loaded(), 1, "the first made room for the second");
+    let limit = Some(1 << 20);
+    setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+    worker.load_for_test(first).unwrap();
+}
+
+#[test]
+fn a_machine_without_room_is_not_the_decoders_fault() {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "decoder::tests::child_without_room", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    assert!(said.contains("panicked at src/decoder/worker.rs") && said.contains("this machine has no room"), "{said}");
 }

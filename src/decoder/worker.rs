@@ -3,10 +3,10 @@
 
 use super::flatten::{Names, flatten};
 use super::input::DecoderInput;
-use super::program::Program;
+use super::program::{LoadError, Program};
 use super::tree::Tree;
 use super::watchdog::Post;
-use super::{DecoderKind, Shared};
+use super::{DecoderError, DecoderKind, Shared};
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
 use dataflows::model::{DecoderHash, Decoding, EventTime, Reason, Uplink};
 use hashbrown::HashMap;
@@ -72,7 +72,7 @@ impl WorkerDecoder {
     /// Gives the loaded decoder, or why it cannot be loaded.
     fn program(&mut self, key: Key) -> Result<&mut Program, DecodeFailure> {
         if !self.programs.contains_key(&key) {
-            let program = self.shared.load(key, self.post.clone());
+            let program = self.load(key);
             if let Err(failure) = &program
                 && failure.reason == Reason::DecoderKilled
             {
@@ -84,6 +84,30 @@ impl WorkerDecoder {
         let entry = self.programs.get_mut(&key).expect("it was there or has just been put there");
         entry.used = self.uplinks;
         entry.program.as_deref_mut().map_err(|failure| failure.clone())
+    }
+
+    /// Loads a decoder. Where the machine has no room for its instance, all others are let go, and it is tried
+    /// once more.
+    ///
+    /// Panics: when there is no room even then: an uplink must not be set aside for what another machine has.
+    fn load(&mut self, key: Key) -> Result<Program, DecodeFailure> {
+        let full = match self.shared.load(key, self.post.clone()) {
+            Ok(program) => return Ok(program),
+            Err(LoadError::Decoder(failure)) => return Err(failure),
+            Err(LoadError::Host(what)) => DecoderError::Host(what),
+        };
+        tracing::warn!(decoder = %key.1, loaded = self.programs.len(), %full, "other decoders make room, and are loaded again when they are needed");
+        self.programs.clear();
+        match self.shared.load(key, self.post.clone()) {
+            Ok(program) => Ok(program),
+            Err(LoadError::Decoder(failure)) => Err(failure),
+            Err(LoadError::Host(what)) => panic!("{}", DecoderError::Host(what)),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn load_for_test(&mut self, key: Key) -> Result<(), DecodeFailure> {
+        self.program(key).map(drop)
     }
 
     fn make_room(&mut self) {
@@ -138,13 +162,16 @@ pub struct Tried {
 }
 
 /// Loads a decoder, decodes one uplink, and lets go of it.
-pub(super) fn try_once(
-    shared: &Shared,
-    kind: DecoderKind,
-    body: &[u8],
-    input: &DecoderInput<'_>,
-) -> Result<Tried, DecodeFailure> {
-    let mut program = shared.load_body(kind, body, shared.watchdog.post())?;
+pub(super) fn try_once(shared: &Shared, kind: DecoderKind, body: &[u8], input: &DecoderInput<'_>) -> Result<Tried, DecoderError> {
+    let loaded = shared.load_body(kind, body, shared.watchdog.post());
+    let mut program = loaded.map_err(|error| match error {
+        LoadError::Decoder(failure) => DecoderError::Failed(failure),
+        LoadError::Host(what) => DecoderError::Host(what),
+    })?;
+    try_loaded(&mut program, input).map_err(DecoderError::Failed)
+}
+
+fn try_loaded(program: &mut Program, input: &DecoderInput<'_>) -> Result<Tried, DecodeFailure> {
     let given = program.decode(input)?;
     let (warnings, mut decoded) = (given.warnings, Decoded::default());
     let result = serde_json::to_value(&given.tree).map_err(|error| DecodeFailure {

@@ -1,12 +1,13 @@
 //! Owns a stretch of a segment in memory: whole frames, checked, found by partition and offset.
 
 use super::frame::{self, Frame, Kind};
+use bytes::Bytes;
 use dataflows::model::LogTime;
 use std::ops::Range;
 
 /// Some whole frames of a segment.
 pub(super) struct Block {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Sorted by partition and offset.
     parts: Vec<BlockPart>,
 }
@@ -42,7 +43,7 @@ impl Block {
             from += frame.bytes();
         }
         parts.sort_unstable_by_key(|part| (part.partition, part.first));
-        Ok(Self { bytes, parts })
+        Ok(Self { bytes: bytes.into(), parts })
     }
 
     /// Gives the parts of a partition that hold `offset` or later ones, in order.
@@ -51,9 +52,9 @@ impl Block {
         self.parts[from..].iter().take_while(move |part| part.partition == partition)
     }
 
-    /// Gives the records of one of its parts, in order.
-    pub(super) fn records(&self, part: &BlockPart) -> impl Iterator<Item = &[u8]> {
-        frame::records(&self.bytes[part.at.clone()])
+    /// Gives the records of one of its parts, in order; each shares the block's memory.
+    pub(super) fn records(&self, part: &BlockPart) -> impl Iterator<Item = Bytes> {
+        frame::records(&self.bytes[part.at.clone()]).map(|record| self.bytes.slice_ref(record))
     }
 
     /// Size on disk. Unit: bytes.

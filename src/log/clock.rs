@@ -2,7 +2,7 @@
 
 use dataflows::model::{DAY_US, LogTime};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The two clocks that the log reads: what time it is, and how long the process has been running.
 #[derive(Clone)]
@@ -12,7 +12,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Joins a wall clock and a monotonic one, which counts from any fixed moment.
+    /// Joins a wall clock and one that only counts, from any fixed moment, also while the machine sleeps.
     pub fn new(
         wall: impl Fn() -> LogTime + Send + Sync + 'static,
         running: impl Fn() -> Duration + Send + Sync + 'static,
@@ -22,13 +22,22 @@ impl Clock {
 
     /// The machine's clocks.
     pub fn system() -> Self {
-        let started = Instant::now();
         let wall = || {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             LogTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
         };
-        Self::new(wall, move || started.elapsed())
+        Self::new(wall, since_boot)
     }
+}
+
+/// Gives how long the machine is up. The monotonic clock would not do: it stands still while the machine is
+/// suspended, so that the wall clock seems to have leapt when it wakes.
+fn since_boot() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes `time`, which outlives it.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    assert_eq!(failed, 0, "Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// The wall clock leapt ahead further than the time that has really passed.
@@ -99,6 +108,14 @@ mod tests {
     fn log_time_never_goes_back() {
         check(0, &[(100, 0), (90, 1), (101, 2)], &[Ok(100), Ok(100), Ok(101)]);
         check(200, &[(100, 0), (201, 101)], &[Ok(200), Ok(201)]);
+    }
+
+    #[test]
+    fn the_machines_clock_counts_its_uptime() {
+        // /proc/uptime counts sleep too. Both are read twice, so that one lies between the other's readings.
+        let uptime = || -> f64 { std::fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap() };
+        let (before, running, after) = (uptime(), (Clock::system().running)().as_secs_f64(), uptime());
+        assert!(before - 0.1 <= running && running <= after + 0.1, "{before} {running} {after}");
     }
 
     #[test]

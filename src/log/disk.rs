@@ -73,9 +73,15 @@ impl OsDisk {
         Self { dir: dir.into() }
     }
 
-    /// Makes the directory and those above it.
+    /// Makes the directory and those above it, durably.
     pub(super) fn make(&self) -> io::Result<()> {
-        std::fs::create_dir_all(&self.dir)
+        let new: Vec<&Path> = self.dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+        std::fs::create_dir_all(&self.dir)?;
+        // A directory can be lost with the power until the one that names it is synced.
+        new.into_iter().try_for_each(|dir| match dir.parent() {
+            Some(above) if !above.as_os_str().is_empty() => File::open(above)?.sync_all(),
+            _ => File::open(".")?.sync_all(),
+        })
     }
 }
 
@@ -101,6 +107,7 @@ impl Disk for OsDisk {
     fn keep(&self, name: &str, below: &str) -> io::Result<()> {
         let below = self.dir.join(below);
         std::fs::create_dir_all(&below)?;
+        self.sync_names()?;
         let kept = (0u32..).map(|n| below.join(if n == 0 { name.into() } else { format!("{name}.{n}") }));
         let kept = kept.into_iter().find(|path| !path.exists()).expect("some name is free");
         std::fs::hard_link(self.dir.join(name), kept)?;

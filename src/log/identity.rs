@@ -1,7 +1,7 @@
 //! Owns the two small files beside the segments: LOG, which says for ever what the log is, and MARK,
 //! which says where it begins now. Each is replaced as a whole, and believed only with its CRC.
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::u32_at;
 use super::position::Position;
@@ -81,7 +81,7 @@ impl Mark {
     /// full disk can be truncated. As far as there is space now.
     pub(super) fn reserve(disk: &dyn Disk) {
         const BYTES: u64 = 4096;
-        let _ = disk.create(&new_name(MARK)).and_then(|file| file.allocate(BYTES));
+        let _ = open_or_create(disk, &new_name(MARK)).and_then(|file| file.allocate(BYTES));
     }
 }
 
@@ -109,11 +109,20 @@ fn store<T: Serialize>(disk: &dyn Disk, name: &str, content: &T) -> io::Result<(
     let crc = crc32c::crc32c(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
     let new = new_name(name);
-    let file = disk.create(&new)?;
+    let file = open_or_create(disk, &new)?;
     file.write_at(&bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
     file.sync()?;
     disk.rename(&new, name)?;
     disk.sync_names()
+}
+
+/// Opens a file as it is: what is there may be space that was set aside, and making it anew would give that away.
+fn open_or_create(disk: &dyn Disk, name: &str) -> io::Result<Box<dyn DiskFile>> {
+    match disk.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(name),
+        other => other,
+    }
 }
 
 /// The file that takes a file's place when it is complete.

@@ -31,6 +31,7 @@ mod position;
 mod queue;
 mod read;
 mod recover;
+mod scan;
 mod shared;
 mod status;
 mod survey;
@@ -47,6 +48,7 @@ pub use options::LogOptions;
 pub use recover::Recovery;
 pub use status::{PartitionStatus, Status, Truncated};
 
+use bytes::Bytes;
 use dataflows::model::{LogTime, Offset, Partition};
 use queue::{Answer, Author};
 use shared::Shared;
@@ -72,8 +74,21 @@ pub struct RawRecord {
     pub offset: Offset,
     /// When the log took it in.
     pub log_time: LogTime,
+    /// What was appended; a part of the block that it was read with, which it keeps in memory.
+    pub body: Bytes,
+}
+
+/// A record as [`Log::scan`] comes by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScannedRecord<'a> {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its place there.
+    pub offset: Offset,
+    /// When the log took it in.
+    pub log_time: LogTime,
     /// What was appended.
-    pub body: Vec<u8>,
+    pub body: &'a [u8],
 }
 
 /// An open log. Clones share it; when the last one is dropped, what was queued is written and the log closed.
@@ -174,6 +189,17 @@ impl Log {
         out: &mut Vec<RawRecord>,
     ) -> Result<Offset, ReadError> {
         self.inner.shared.read(partition, from, bytes_max, out)
+    }
+
+    /// Reads all partitions at once, each from its own offset (or the log's start, if that is behind it) to
+    /// the end, and gives the records to `visit` in the order in which they were appended. What was lost and
+    /// set aside is passed over.
+    ///
+    /// Cost: reads each segment that holds something wanted once, one in memory at a time.
+    ///
+    /// Errors: damage, or I/O. Panics: unless there is one offset for each partition.
+    pub fn scan(&self, from: &[Offset], visit: impl FnMut(ScannedRecord<'_>)) -> Result<(), ReadError> {
+        self.inner.shared.scan(from, visit)
     }
 
     /// Has `wake` called after each fsync, on the log's own thread: it must be quick, and own no [`Log`].

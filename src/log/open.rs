@@ -147,10 +147,9 @@ fn inspect_or_make(disk: &dyn Disk, identity: &Identity, segment_bytes: u64) -> 
     Ok((inspected, true))
 }
 
-/// Removes what a crash left: files that were not finished, and segments below the mark.
+/// Removes what a crash left: files that were not finished, and segments below the mark. The space for the next
+/// MARK is set aside anew after it: a rename that the power cut in two may have left MARK under both names.
 fn remove_leftovers(disk: &dyn Disk, mark: &Mark) -> io::Result<()> {
-    let left = |name: &String| {
-        (name.ends_with(".tmp") && name != "MARK.tmp") || header::file_number(name).is_some_and(|number| number < mark.first)
-    };
+    let left = |name: &String| name.ends_with(".tmp") || header::file_number(name).is_some_and(|number| number < mark.first);
     disk.list()?.iter().filter(|name| left(name)).try_for_each(|name| disk.remove(name))
 }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Why bytes of a segment cannot be used.
-enum Unreadable {
+pub(super) enum Unreadable {
     /// From this byte of this segment on it is not what was written.
     Damaged(u64, u64),
     Io(io::Error),
@@ -70,7 +70,7 @@ impl Shared {
                     return Ok(next);
                 }
                 *room = room.saturating_sub(body.len());
-                out.push(RawRecord { offset: Offset(next), log_time: part.log_time, body: body.to_vec() });
+                out.push(RawRecord { offset: Offset(next), log_time: part.log_time, body });
                 next += 1;
             }
         }
@@ -152,7 +152,7 @@ impl Shared {
         Ok(index)
     }
 
-    fn bytes(&self, segment: u64, at: Range<u64>) -> Result<Vec<u8>, Unreadable> {
+    pub(super) fn bytes(&self, segment: u64, at: Range<u64>) -> Result<Vec<u8>, Unreadable> {
         let mut bytes = vec![0; (at.end - at.start) as usize];
         let read = self.disk.open(&header::file_name(segment)).and_then(|file| file.read_at(&mut bytes, at.start));
         match read {
@@ -165,7 +165,7 @@ impl Shared {
     }
 
     /// A segment that was truncated away meanwhile is not damaged.
-    fn explained(&self, unreadable: Unreadable, partition: Partition, at: u64) -> ReadError {
+    pub(super) fn explained(&self, unreadable: Unreadable, partition: Partition, at: u64) -> ReadError {
         let (from, start) = (Offset(at), Offset(self.catalogue().start(partition.0)));
         match unreadable {
             _ if from < start => ReadError::Truncated { partition, from, start },

@@ -15,8 +15,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of registry records that are appended at once, about.
 const APPEND_BYTES: usize = 1 << 20;
-/// Bytes of log that are read at once when the directory is rebuilt.
-const READ_BYTES: usize = 4 << 20;
 
 /// Why the directory cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +65,7 @@ impl Directory {
             Some(s) => (s.effect, s.tokens, s.positions),
             None => (InEffect::default(), BTreeMap::new(), vec![Offset(0); usize::from(log.partitions())]),
         };
-        for (partition, position) in (0..).map(Partition).zip(positions) {
-            catch_up(&log, partition, position, &mut effect)?;
-        }
+        catch_up(&log, &positions, &mut effect)?;
         let state = State { effect, tokens, allotted: HashMap::new(), changed: false };
         Ok(Self { path, log, state: Mutex::new(state), in_flight: tokio::sync::RwLock::new(()) })
     }
@@ -192,24 +188,17 @@ impl Directory {
     }
 }
 
-/// Takes in the registry records of `partition` from `position` on.
-fn catch_up(log: &Log, partition: Partition, position: Offset, effect: &mut InEffect) -> Result<(), DirectoryError> {
-    let end = log.end(partition);
-    let mut next = position.max(log.start(partition));
-    let mut records = Vec::new();
-    while next < end {
-        records.clear();
-        next = log.read(partition, next, READ_BYTES, &mut records)?;
-        for record in &records {
-            if codec::kind(&record.body) != Kind::Registry {
-                continue;
-            }
-            match codec::decode(&record.body) {
-                Ok(Record::Registry(change)) => effect.apply(partition, record.offset, *change),
-                Ok(_) => {}
-                Err(error) => tracing::error!(%partition, offset = %record.offset, %error, "skipped a registry record"),
-            }
+/// Takes in the registry records of all partitions from `positions` on.
+fn catch_up(log: &Log, positions: &[Offset], effect: &mut InEffect) -> Result<(), ReadError> {
+    log.scan(positions, |record| {
+        if codec::kind(record.body) != Kind::Registry {
+            return;
         }
-    }
-    Ok(())
+        let (partition, offset) = (record.partition, record.offset);
+        match codec::decode(record.body) {
+            Ok(Record::Registry(change)) => effect.apply(partition, offset, *change),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%partition, %offset, %error, "skipped a registry record"),
+        }
+    })
 }

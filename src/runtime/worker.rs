@@ -317,7 +317,7 @@ fn quarantine(partition: Partition, bad: Unreadable) -> Placed<Quarantined> {
         field: None,
         reason: Reason::BadRecord,
         detail: bad.error.to_string(),
-        record: bad.record.body,
+        record: bad.record.body.into(),
     };
     Placed { partition, offset: bad.record.offset, row }
 }

@@ -8,6 +8,7 @@ mod support;
 
 mod crash;
 mod database;
+mod decoders;
 mod gate;
 mod ownership;
 mod process;

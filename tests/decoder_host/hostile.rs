@@ -32,6 +32,9 @@ const SCRIPTS: &[(&str, End)] = &[
     ("var a = []; for (;;) { try { for (;;) a.push('x'.repeat(1000) + a.length) } catch (e) { a.length >>= 1 } }", Any),
     ("try { while (true) kept.push(new Array(1000).fill(1)) } catch (e) {} return {data: {n: 1}}", Any),
     ("var s = 'x'; while (true) s += s", Any),
+    // Large blocks count for the heap, of 8 MiB, as small ones do.
+    ("return {data: new Uint8Array(9e6).length}", Aside(Reason::DecoderMemory)),
+    ("return {data: new Uint8Array(6e6).length}", Rows(1)),
     ("throw new Error('bad payload')", Aside(Reason::DecoderError)),
     ("throw null", Aside(Reason::DecoderMemory)),
     ("throw {toString() { while (true) {} }, get message() { while (true) {} }}", Aside(Reason::DecoderSteps)),

@@ -123,7 +123,7 @@ impl Tables {
             device: Some("unknown".into()),
             field: None,
             reason: Reason::BadRecord.as_str().into(),
-            record: raw.body.clone(),
+            record: raw.body.to_vec(),
             detail,
         });
     }

@@ -1,5 +1,6 @@
 //! One newtype for every identity, so that none can stand in for another.
 
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ impl SeriesId {
 
 /// The name by which the network calls a device: a DevEUI as 16 lower-case hex digits, or the
 /// name that a sender without LoRaWAN gives it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct DeviceId(Arc<str>);
 
@@ -123,6 +124,9 @@ pub enum DeviceIdError {
     /// The text holds white space or a control character.
     #[error("the device name holds {0:?}: use letters, digits and punctuation")]
     Character(char),
+    /// The text is a DevEUI as [`DeviceId::parse`] never gives it.
+    #[error("the DevEUI is not in its canonical form: write it as 16 lower-case hex digits")]
+    Spelling,
 }
 
 impl DeviceId {
@@ -138,8 +142,22 @@ impl DeviceId {
         if text.is_empty() {
             return Err(DeviceIdError::Empty);
         }
-        if let Some(eui) = dev_eui(text) {
-            return Ok(Self(eui.into()));
+        if is_dev_eui(text) {
+            let digits = text.chars().filter(char::is_ascii_hexdigit);
+            return Ok(Self(digits.map(|digit| digit.to_ascii_lowercase()).collect::<String>().into()));
+        }
+        Self::canonical(text)
+    }
+
+    /// Takes a text that [`DeviceId::parse`] gave. Cost: one allocation.
+    ///
+    /// Errors: `parse` would refuse it, or give another; a device under two names would be two devices.
+    fn canonical(text: &str) -> Result<Self, DeviceIdError> {
+        if text.is_empty() {
+            return Err(DeviceIdError::Empty);
+        }
+        if is_dev_eui(text) && (text.len() != DEV_EUI_LEN || text.bytes().any(|byte| byte.is_ascii_uppercase())) {
+            return Err(DeviceIdError::Spelling);
         }
         if text.len() > Self::LEN_MAX {
             return Err(DeviceIdError::TooLong(text.len()));
@@ -156,19 +174,40 @@ impl DeviceId {
     }
 }
 
-/// Sixteen hex digits, bare or in pairs with `-` or `:` between, as lower-case digits.
-fn dev_eui(text: &str) -> Option<String> {
-    let digits: String = match text.len() {
-        16 => text.into(),
+/// Hex digits of a DevEUI.
+const DEV_EUI_LEN: usize = 16;
+
+/// Whether a text is sixteen hex digits, bare or in pairs with `-` or `:` between.
+fn is_dev_eui(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    match bytes.len() {
+        DEV_EUI_LEN => bytes.iter().all(u8::is_ascii_hexdigit),
         23 => {
-            let separator = text.as_bytes()[2];
-            let pairs = text.as_bytes().chunks(3);
-            let separated = matches!(separator, b'-' | b':') && pairs.clone().all(|p| p.len() == 2 || p[2] == separator);
-            separated.then(|| pairs.flat_map(|p| [char::from(p[0]), char::from(p[1])]).collect())?
+            let separator = bytes[2];
+            let pair = |p: &[u8]| p[..2].iter().all(u8::is_ascii_hexdigit) && p.get(2).is_none_or(|byte| *byte == separator);
+            matches!(separator, b'-' | b':') && bytes.chunks(3).all(pair)
         }
-        _ => return None,
-    };
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_ascii_lowercase())
+        _ => false,
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceId {
+    /// Errors: the text is none that [`DeviceId::parse`] gives: bytes from a disk are bytes from outside.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Canonical;
+        impl Visitor<'_> for Canonical {
+            type Value = DeviceId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the canonical name of a device")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DeviceId, E> {
+                DeviceId::canonical(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Canonical)
+    }
 }
 
 impl fmt::Display for DeviceId {
@@ -220,6 +259,23 @@ mod tests {
         check("a b", Err(DeviceIdError::Character(' ')));
         check("a\0b", Err(DeviceIdError::Character('\0')));
         check(&"x".repeat(129), Err(DeviceIdError::TooLong(129)));
+    }
+
+    #[test]
+    fn only_what_parse_gives_is_read_back() {
+        let check = |text: &str, expected: bool| {
+            let read: Result<DeviceId, _> = postcard::from_bytes(&postcard::to_stdvec(text).unwrap());
+            assert_eq!(read.as_ref().map(DeviceId::as_str).ok(), expected.then_some(text), "{text:?}");
+        };
+        check("0004a30b001c0530", true);
+        check("Pump-7", true);
+        check("00:04-a3:0b:00:1c:05:30", true);
+        check("0004A30B001C0530", false);
+        check("00-04-a3-0b-00-1c-05-30", false);
+        check("", false);
+        check(" pump", false);
+        check("a b", false);
+        check(&"x".repeat(129), false);
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub struct Uplink {
     /// The sender's own identity of the message, where it is stable over retries.
     pub message_id: Option<String>,
     /// The application payload, decrypted.
+    #[serde(with = "serde_bytes")]
     pub frame: Vec<u8>,
     /// Fields that were decoded before weir, as a JSON text: an object, or a list of
     /// `{field, value, timestamp?}`. Kept only where the template does not decode.

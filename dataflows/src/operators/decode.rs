@@ -2,7 +2,7 @@
 //! here as accepted has a finite value (no −0) and a credible event time.
 
 use super::{Elements, each};
-use crate::decode::{Decode, DecodeCall, Decoded, Rejected};
+use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected};
 use crate::element::{Accepted, Arrived, Cause, Context, Known, Measured, Outcome};
 use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
 use crate::model::{EventTime, LogTime, Policy, Reason, Value};
@@ -31,8 +31,7 @@ fn outcome(cause: &Cause, known: Known, decoder: &mut dyn Decode, decoded: &mut 
         return Outcome::SetAside { uplink, reason: Reason::UnknownDevice, detail };
     };
     if condemned {
-        let detail = "the watchdog ended its decoding: mend the decoder, then retry".into();
-        return Outcome::SetAside { uplink, reason: Reason::DecoderKilled, detail };
+        return Outcome::SetAside { uplink, reason: Reason::DecoderKilled, detail: KILLED.into() };
     }
     let call = DecodeCall {
         partition: cause.partition,
@@ -42,7 +41,8 @@ fn outcome(cause: &Cause, known: Known, decoder: &mut dyn Decode, decoded: &mut 
         template: &context.template,
     };
     if let Err(failure) = decoder.decode(&call, decoded) {
-        return Outcome::SetAside { uplink, reason: failure.reason, detail: failure.detail };
+        let detail = if failure.reason == Reason::DecoderKilled { KILLED.into() } else { failure.detail };
+        return Outcome::SetAside { uplink, reason: failure.reason, detail };
     }
     let given = decoded.measurements.len();
     if given > MEASUREMENTS_PER_UPLINK_MAX {

@@ -16,6 +16,8 @@ pub(crate) enum Script {
     Many(u16, u16),
     /// Fail.
     Fails,
+    /// Be ended by the watchdog.
+    Killed,
 }
 
 impl Script {
@@ -40,6 +42,7 @@ impl Decode for Scripted {
                 let fields = from..from.saturating_add(count);
                 decoded.measurements.extend(fields.map(|field| number(&format!("m{field}"), 1.0, None)));
             }
+            Script::Killed => return Err(DecodeFailure { reason: Reason::DecoderKilled, detail: "after 0.5 s".into() }),
             Script::Fails => return Err(DecodeFailure { reason: Reason::DecoderError, detail: "threw".into() }),
         }
         Ok(())

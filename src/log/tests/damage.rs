@@ -45,7 +45,7 @@ fn no_flipped_bit_gives_wrong_bytes_or_silent_loss() {
             errors += u32::from(error.is_some());
             assert!(error.is_some() || records.len() == 60, "{at}");
             for (record, offset) in records.iter().zip(0..) {
-                assert_eq!((record.offset, &record.body), (Offset(offset), &numbered(p, offset).body), "{at}");
+                assert_eq!((record.offset, &record.body[..]), (Offset(offset), &numbered(p, offset).body[..]), "{at}");
             }
         }
         // The frame that closes the log holds no record: rot in it costs none, and may pass for a torn tail.

@@ -174,6 +174,17 @@ fn a_log_opens_and_is_truncated_on_a_full_disk() {
 }
 
 #[test]
+fn a_truncation_writes_into_the_space_that_was_set_aside_for_it() {
+    let sim = Sim::default();
+    let log = open_sim(&sim);
+    fill(&log, 60);
+    let set_aside = sim.inode_of("MARK.tmp");
+    log.truncate_below(&[Offset(30); 3]).unwrap();
+    assert_eq!(sim.inode_of("MARK"), set_aside);
+    assert_ne!(sim.inode_of("MARK.tmp"), set_aside, "and sets space aside for the next");
+}
+
+#[test]
 fn the_size_bound_refuses_until_it_is_truncated() {
     let sim = Sim::default();
     let log = open_with(&sim, LogOptions { size_bytes_max: 3 * 2048, ..options() }).unwrap().0;

@@ -4,6 +4,7 @@ mod damage;
 mod faults;
 mod kill;
 mod model;
+mod scan;
 mod sim;
 mod tail;
 
@@ -89,7 +90,7 @@ fn assert_numbered(log: &Log, end: u64) {
         assert_eq!(log.end(Partition(p)), Offset(end), "partition {p}");
         assert_eq!(records.len() as u64, end - start, "partition {p}");
         for (record, offset) in records.iter().zip(start..) {
-            assert_eq!((record.offset, &record.body), (Offset(offset), &numbered(p, offset).body), "partition {p}");
+            assert_eq!((record.offset, &record.body[..]), (Offset(offset), &numbered(p, offset).body[..]), "partition {p}");
         }
     }
 }

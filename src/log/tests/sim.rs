@@ -154,6 +154,11 @@ impl Sim {
         inode.pending.clear();
     }
 
+    /// Tells two files of the same name apart.
+    pub(super) fn inode_of(&self, name: &str) -> usize {
+        self.state().names[name]
+    }
+
     /// Gives all files with their content.
     pub(super) fn files(&self) -> Vec<(String, Vec<u8>)> {
         let state = self.state();

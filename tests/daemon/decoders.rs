@@ -1,0 +1,38 @@
+//! Decoders that a machine has lost are fetched before the log is worked off.
+
+use crate::support::database::Kind;
+use crate::world::{World, commits};
+use std::time::Duration;
+use tokio::sync::watch;
+
+#[tokio::test]
+async fn daemon_fetches_lost_decoders_before_it_replays() {
+    let mut world = World::new(Kind::Plain, 12, Duration::from_secs(60)).await;
+    let daemon = world.start(2);
+    world.caught_up(&daemon).await;
+    let address = daemon.address().await;
+    let (stop, stopped) = watch::channel(false);
+    let kill = async {
+        commits(&daemon).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let ended = daemon.kill().await;
+        stop.send_replace(true);
+        ended
+    };
+    let (ended, _) = tokio::join!(kill, world.send_until(address, Duration::from_secs(60), stopped));
+    ended.killed();
+    let mut lost = 0;
+    for entry in std::fs::read_dir(world.dir("a").join("decoders")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::remove_file(entry.path()).unwrap();
+            lost += 1;
+        }
+    }
+    assert!(lost > 0);
+    let daemon = world.start(2);
+    world.caught_up(&daemon).await;
+    let ended = daemon.terminate().await.well();
+    assert!(ended.replays() > 0, "{ended:?}");
+    world.assert_tables().await;
+}
