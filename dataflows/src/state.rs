@@ -1,10 +1,11 @@
 //! The state of one partition, as a checkpoint holds it. Invariant: a graph that takes it up goes on
 //! exactly as the one that gave it would have.
 
-use crate::model::{Counts, LogTime};
+use crate::model::{CatalogueSeries, Counts, LogTime};
 use crate::operators::dedup::SeenState;
 use crate::registry::InEffect;
 use crate::series::fleet::FleetState;
+use crate::series::seed::Seeds;
 use serde::{Deserialize, Serialize};
 
 /// Everything that the graph knows of one partition: uplinks seen, the registry in effect, the
@@ -21,4 +22,14 @@ pub struct PartitionState {
     pub(crate) registry: InEffect,
     pub(crate) seen: SeenState,
     pub(crate) fleet: FleetState,
+}
+
+impl PartitionState {
+    /// Gives a partition whose log is about to begin, or to begin again, in front of tables that
+    /// list series already: these keep their numbers, and new ones get others.
+    ///
+    /// `catalogue` holds the series of the partition's devices, in any order.
+    pub fn seeded(catalogue: impl IntoIterator<Item = CatalogueSeries>) -> Self {
+        Self { fleet: FleetState::seeded(Seeds::new(catalogue)), ..Self::default() }
+    }
 }

@@ -151,6 +151,17 @@ impl Slot {
         }
     }
 
+    /// A series that got its number before.
+    pub(crate) fn numbered(field: FieldName, kind: ValueKind, unit: Option<Box<str>>, class: ClassNo) -> Self {
+        Self { field, unit, class, values: Values::new(kind), buckets: Buckets::default() }
+    }
+
+    /// Keeps a number that is taken by nobody knows which series: no template can name its unit,
+    /// since the database holds no such text.
+    pub(crate) fn vacant() -> Self {
+        Self::numbered("".into(), ValueKind::Number, Some("\0".into()), ClassNo(0))
+    }
+
     pub(crate) fn kind(&self) -> ValueKind {
         match self.values {
             Values::Number(_) => ValueKind::Number,

@@ -5,6 +5,7 @@ use super::buckets::{Open, Summary, due};
 use super::calendar::Zones;
 use super::device::{DeviceState, InForce, Tracked, series};
 use super::history::Arrival;
+use super::seed::Seeds;
 use crate::decode::Rejected;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::SERIES_PER_DEVICE_MAX;
@@ -25,6 +26,7 @@ pub(crate) struct Fleet {
     devices: HashMap<DeviceNo, Tracked, std::hash::BuildHasherDefault<NumberHasher>>,
     zones: Zones,
     agenda: Agenda,
+    seeds: Seeds,
 }
 
 /// [`Fleet`] to be saved, in the order of device numbers.
@@ -32,6 +34,14 @@ pub(crate) struct Fleet {
 pub(crate) struct FleetState {
     zones: Vec<String>,
     devices: BTreeMap<DeviceNo, DeviceState>,
+    seeds: Seeds,
+}
+
+impl FleetState {
+    /// A fleet of which nothing was heard yet, but whose series are numbered.
+    pub(crate) fn seeded(seeds: Seeds) -> Self {
+        Self { seeds, ..Self::default() }
+    }
 }
 
 /// Which devices have partials that fall due, by log time; and how many partials are open.
@@ -74,9 +84,9 @@ impl Fleet {
         counts: &mut Counts,
         rows: &mut Outputs,
     ) {
-        let Self { devices, zones, agenda } = self;
+        let Self { devices, zones, agenda, seeds } = self;
         let device = context.device.no;
-        let tracked = devices.entry(device).or_default();
+        let tracked = devices.entry(device).or_insert_with(|| Tracked::restore(seeds.take(&context.device)));
         let in_force = tracked.heed(context, zones);
         for (guess, measurement) in accepted.iter().enumerate() {
             let Some(place) = tracked.slot(guess, measurement, cause, rows) else {
@@ -135,6 +145,7 @@ impl Fleet {
     pub(crate) fn forget(&mut self, device: DeviceNo, cause: &Cause, rows: &mut Outputs) {
         self.close(&[device], LogTime(i64::MAX), cause, rows);
         self.devices.remove(&device);
+        self.seeds.forget(device);
     }
 
     fn close(&mut self, devices: &[DeviceNo], until: LogTime, cause: &Cause, rows: &mut Outputs) {
@@ -214,7 +225,7 @@ impl Fleet {
     /// Gives the state to be saved.
     pub(crate) fn save(&self) -> FleetState {
         let devices = self.devices.iter().map(|(&device, tracked)| (device, tracked.state.clone())).collect();
-        FleetState { zones: self.zones.save(), devices }
+        FleetState { zones: self.zones.save(), devices, seeds: self.seeds.clone() }
     }
 
     /// Takes up a saved state.
@@ -224,7 +235,7 @@ impl Fleet {
             state.slots.iter().flat_map(|slot| slot.buckets.iter()).for_each(|open| agenda.opened(open.due, device));
         }
         let devices = state.devices.into_iter().map(|(device, state)| (device, Tracked::restore(state))).collect();
-        Self { devices, zones: Zones::restore(state.zones), agenda }
+        Self { devices, zones: Zones::restore(state.zones), agenda, seeds: state.seeds }
     }
 }
 
