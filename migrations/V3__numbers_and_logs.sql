@@ -94,6 +94,8 @@ CREATE TABLE log_left (
 COMMENT ON TABLE log_left IS 'How far the tables hold logs that were left for another by `weir log adopt`: a log that is adopted again goes on there.';
 
 ALTER TABLE progress ADD begins bigint NOT NULL DEFAULT 0 CHECK (begins >= 0);
+ALTER TABLE progress ADD adopted_at timestamptz;
+COMMENT ON COLUMN progress.adopted_at IS 'When the log was adopted, if ever: states taken before do not know the series that another log numbered.';
 COMMENT ON COLUMN progress.begins IS 'Where a replay without a checkpoint begins: 0, but for what `weir log adopt` gave up.';
 
 -- Checkpoints of a log that was left stay beside those of its successor.

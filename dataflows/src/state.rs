@@ -25,11 +25,15 @@ pub struct PartitionState {
 }
 
 impl PartitionState {
-    /// Gives a partition whose log is about to begin, or to begin again, in front of tables that
-    /// list series already: these keep their numbers, and new ones get others.
+    /// Lets the numbering of series go on behind what the tables list already: these keep their
+    /// numbers, and new ones get others. For a state that begins in front of tables with rows in
+    /// them, and for one of a log that was left and taken up again.
     ///
-    /// `catalogue` holds the series of the partition's devices, in any order.
-    pub fn seeded(catalogue: impl IntoIterator<Item = CatalogueSeries>) -> Self {
-        Self { fleet: FleetState::seeded(Seeds::new(catalogue)), ..Self::default() }
+    /// `catalogue` holds the series of the partition's devices, in any order. Those that this state
+    /// knows are passed over, so the state of a log that wrote all of them itself goes on as it would have.
+    pub fn seeded(mut self, catalogue: impl IntoIterator<Item = CatalogueSeries>) -> Self {
+        let in_effect = self.registry.devices().map(|device| (device.no, device)).collect();
+        self.fleet.seed(Seeds::new(catalogue), &in_effect);
+        self
     }
 }

@@ -49,17 +49,17 @@ fn known_series_keep_their_numbers_and_new_ones_get_others() {
     assert_eq!(new_series(&before), [(7, 0, "a"), (7, 1, "b"), (7, 2, "c")]);
 
     let other = || [registry(&[(7, "d")]), vec![sends("d", 2, &["c", "x", "a"])]].concat();
-    let (_, after) = run(PartitionState::seeded(catalogue(&before)), other());
+    let (_, after) = run(PartitionState::default().seeded(catalogue(&before)), other());
     assert_eq!(new_series(&after), [(7, 3, "x")]);
     assert_eq!(stored(&after), [2, 3, 0]);
     // Nobody knows any more what had the number 1; it is given to nobody else.
     let known = catalogue(&before).into_iter().filter(|series| &*series.field != "b");
-    let (_, after) = run(PartitionState::seeded(known), [registry(&[(7, "d")]), vec![sends("d", 2, &["b", "c"])]].concat());
+    let (_, after) = run(PartitionState::default().seeded(known), [registry(&[(7, "d")]), vec![sends("d", 2, &["b", "c"])]].concat());
     assert_eq!(new_series(&after), [(7, 3, "b")]);
     assert_eq!(stored(&after), [3, 2]);
     // Another kind is another series still.
     let text = CatalogueSeries { kind: ValueKind::Text, ..before.series[0].row.clone() };
-    let (_, after) = run(PartitionState::seeded([text]), other());
+    let (_, after) = run(PartitionState::default().seeded([text]), other());
     assert_eq!(new_series(&after), [(7, 1, "c"), (7, 2, "x"), (7, 3, "a")]);
 }
 
@@ -70,17 +70,31 @@ fn the_same_log_gives_the_same_rows_again() {
         [registry(&[(7, "d"), (8, "e")]), uplinks.collect(), vec![sends("e", 24_000, &["a"])]].concat()
     };
     let (_, first) = run(PartitionState::default(), log());
-    let (_, mut again) = run(PartitionState::seeded(catalogue(&first)), log());
+    let (_, mut again) = run(PartitionState::default().seeded(catalogue(&first)), log());
     assert_eq!(again.series, []);
     again.series.clone_from(&first.series);
     assert_eq!(again, first);
 }
 
 #[test]
-fn a_number_that_stood_for_another_device_seeds_nothing() {
+fn a_number_that_stood_for_another_device_is_not_its_series() {
     let (_, before) = run(PartitionState::default(), [registry(&[(7, "d")]), vec![sends("d", 1, &["a", "b"])]].concat());
-    let (_, after) = run(PartitionState::seeded(catalogue(&before)), [registry(&[(7, "e")]), vec![sends("e", 2, &["b"])]].concat());
-    assert_eq!(new_series(&after), [(7, 0, "b")], "its row then shows that the number is taken");
+    let of_e = [registry(&[(7, "e")]), vec![sends("e", 2, &["b"])]].concat();
+    let (_, after) = run(PartitionState::default().seeded(catalogue(&before)), of_e);
+    assert_eq!(new_series(&after), [(7, 2, "b")]);
+}
+
+#[test]
+fn a_state_that_was_left_goes_on_behind_what_came_meanwhile() {
+    let log = [registry(&[(7, "d")]), vec![sends("d", 1, &["a", "b"])]].concat();
+    let (left, before) = run(PartitionState::default(), log);
+    let meanwhile = [registry(&[(7, "d")]), vec![sends("d", 2, &["c"])]].concat();
+    let (_, other) = run(PartitionState::default().seeded(catalogue(&before)), meanwhile);
+    assert_eq!(new_series(&other), [(7, 2, "c")]);
+    let all = [catalogue(&before), catalogue(&other)].concat();
+    let (_, after) = run(left.snapshot(P).seeded(all), vec![sends("d", 3, &["b", "x", "c"])]);
+    assert_eq!(new_series(&after), [(7, 3, "x")]);
+    assert_eq!(stored(&after), [1, 3, 2]);
 }
 
 #[test]
@@ -88,7 +102,7 @@ fn what_was_not_heard_yet_is_in_the_snapshot() {
     let both = [registry(&[(7, "d"), (8, "e")]), vec![sends("d", 1, &["a", "b"]), sends("e", 1, &["a", "b"])]].concat();
     let (_, before) = run(PartitionState::default(), both);
     let devices = registry(&[(7, "d"), (8, "e")]);
-    let (graph, _) = run(PartitionState::seeded(catalogue(&before)), [devices, vec![sends("d", 2, &["b"])]].concat());
+    let (graph, _) = run(PartitionState::default().seeded(catalogue(&before)), [devices, vec![sends("d", 2, &["b"])]].concat());
     let (_, after) = run(graph.snapshot(P), vec![sends("d", 3, &["b", "c"]), sends("e", 3, &["b", "c"])]);
     assert_eq!(new_series(&after), [(7, 2, "c"), (8, 2, "c")]);
 }

@@ -42,30 +42,62 @@ impl Intake for LogIntake {
         if self.stopping.load(Ordering::Acquire) {
             return Err(IntakeError::Stopping);
         }
+        let unknown = |uplink: &Uplink| self.directory.would_admit(access.tenant, &uplink.device, access.provision);
+        if uplinks.iter().any(unknown) {
+            let (directory, log, access) = (Arc::clone(&self.directory), self.log.clone(), access.clone());
+            // A task of its own: when the client goes away, this future is dropped, but what is appended
+            // must be confirmed.
+            return tokio::spawn(append_with_devices(directory, log, access, uplinks)).await.unwrap_or(Err(IntakeError::Stopping));
+        }
         let partitions = self.log.partitions();
-        let mut made = Vec::new();
-        let mut records = Vec::with_capacity(uplinks.len());
-        // Held only where a device is made: the directory's snapshot must not miss its record.
-        let mut changing = None;
-        for uplink in uplinks {
-            let partition = Partition::of(&uplink.device, partitions);
-            if let Some(device) = self.directory.admit(access.tenant, &uplink.device, access.provision) {
-                if changing.is_none() {
-                    changing = Some(self.directory.changing().await);
-                }
-                let change = RegistryChange::Device(device);
-                let body = codec::encode(&Record::Registry(Box::new(change.clone())));
-                made.push((records.len(), partition, change));
-                records.push(NewRecord { partition, body });
-            }
-            records.push(NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(uplink))) });
-        }
-        let offsets = self.log.append(records).await.map_err(refusal)?;
-        for (at, partition, change) in made {
-            self.directory.confirm(partition, offsets[at], change);
-        }
-        Ok(())
+        let records = uplinks.into_iter().map(|uplink| record(uplink, partitions)).collect();
+        self.log.append(records).await.map(|_| ()).map_err(refusal)
     }
+}
+
+/// Appends uplinks, and before each of a device that is not known the record that makes it.
+async fn append_with_devices(
+    directory: Arc<Directory>,
+    log: Log,
+    access: Access,
+    uplinks: Vec<Uplink>,
+) -> Result<(), IntakeError> {
+    // Held to the end: the directory's snapshot must not miss a record, and the daemon's end waits for it.
+    let changing = directory.changing().await;
+    let partitions = log.partitions();
+    let mut made = Vec::new();
+    let mut records = Vec::with_capacity(uplinks.len());
+    for uplink in uplinks {
+        if let Some(device) = directory.admit(access.tenant, &uplink.device, access.provision) {
+            let partition = Partition::of(&device.id, partitions);
+            let body = codec::encode(&Record::Registry(Box::new(RegistryChange::Device(device.clone()))));
+            made.push((records.len(), partition, device));
+            records.push(NewRecord { partition, body });
+        }
+        records.push(record(uplink, partitions));
+    }
+    let appended = log.append(records).await;
+    let accepted = match appended {
+        Ok(offsets) => {
+            for (at, partition, device) in made {
+                directory.confirm(partition, offsets[at], RegistryChange::Device(device));
+            }
+            Ok(())
+        }
+        Err(error) => {
+            made.iter().for_each(|(_, _, device)| directory.withdraw(device));
+            Err(refusal(error))
+        }
+    };
+    // The guard goes last: whoever waits for it finds the log free.
+    drop((directory, log));
+    drop(changing);
+    accepted
+}
+
+fn record(uplink: Uplink, partitions: u16) -> NewRecord {
+    let partition = Partition::of(&uplink.device, partitions);
+    NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(uplink))) }
 }
 
 fn refusal(error: AppendError) -> IntakeError {

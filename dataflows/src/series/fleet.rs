@@ -10,7 +10,7 @@ use crate::decode::Rejected;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::SERIES_PER_DEVICE_MAX;
 use crate::model::{
-    BucketLevel, Counts, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
+    BucketLevel, Counts, Device, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
 };
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -38,9 +38,15 @@ pub(crate) struct FleetState {
 }
 
 impl FleetState {
-    /// A fleet of which nothing was heard yet, but whose series are numbered.
-    pub(crate) fn seeded(seeds: Seeds) -> Self {
-        Self { seeds, ..Self::default() }
+    /// Lets the numbering go on behind numbers that were given elsewhere. `in_effect` holds the
+    /// devices by their numbers.
+    pub(crate) fn seed(&mut self, mut seeds: Seeds, in_effect: &BTreeMap<DeviceNo, &Device>) {
+        for (no, state) in &mut self.devices {
+            if let Some(device) = in_effect.get(no) {
+                seeds.join(device, state);
+            }
+        }
+        self.seeds = seeds;
     }
 }
 
@@ -86,7 +92,7 @@ impl Fleet {
     ) {
         let Self { devices, zones, agenda, seeds } = self;
         let device = context.device.no;
-        let tracked = devices.entry(device).or_insert_with(|| Tracked::restore(seeds.take(&context.device)));
+        let tracked = devices.entry(device).or_insert_with(|| Tracked::begin(&context.device, seeds));
         let in_force = tracked.heed(context, zones);
         for (guess, measurement) in accepted.iter().enumerate() {
             let Some(place) = tracked.slot(guess, measurement, cause, rows) else {

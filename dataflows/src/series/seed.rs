@@ -1,60 +1,46 @@
-//! Owns the numbers that series were given before the state began: under another log, or by records
-//! that are gone. Invariant: a series that has a number already never gets another one, and a number
-//! that is taken is never given to another series.
+//! Owns the numbers that series were given elsewhere: under another log, or by records that are gone.
+//! Invariant: a series that has a number keeps it, and a number that is taken is given to no other.
 
 use super::device::{DeviceState, Slot};
-use crate::model::{CatalogueSeries, ClassNo, Device, DeviceId, DeviceNo, FieldName, TenantNo, ValueKind};
+use crate::model::{CatalogueSeries, Device, DeviceNo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The numbers given before, by device.
+/// The numbers given elsewhere, by device.
 ///
-/// State: one entry for each device that was not heard yet since the state began.
+/// State: one entry for each device that was not heard since.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seeds(BTreeMap<DeviceNo, Seed>);
 
-/// The series of one device.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Seed {
-    tenant: TenantNo,
-    device: DeviceId,
-    /// By field number, from 0 on; none where a number was given to a series that nobody knows any more.
-    series: Vec<Option<Numbered>>,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Numbered {
-    field: FieldName,
-    kind: ValueKind,
-    unit: Option<Box<str>>,
-    class: ClassNo,
-}
+/// The series of one device number, by field number from 0 on; none where nobody knows any more
+/// what was given the number.
+type Seed = Vec<Option<CatalogueSeries>>;
 
 impl Seeds {
     /// Takes in what the catalogue says, in any order.
     pub(crate) fn new(catalogue: impl IntoIterator<Item = CatalogueSeries>) -> Self {
-        let mut seeds = BTreeMap::new();
-        for CatalogueSeries { series, tenant, device, field, kind, unit, class } in catalogue {
-            let place = usize::from(series.field().0);
-            let seed = seeds.entry(series.device()).or_insert_with(|| Seed { tenant, device, series: Vec::new() });
-            if seed.series.len() <= place {
-                seed.series.resize(place + 1, None);
+        let mut seeds = BTreeMap::<DeviceNo, Seed>::new();
+        for numbered in catalogue {
+            let place = usize::from(numbered.series.field().0);
+            let seed = seeds.entry(numbered.series.device()).or_default();
+            if seed.len() <= place {
+                seed.resize(place + 1, None);
             }
-            seed.series[place] = Some(Numbered { field, kind, unit: unit.map(Into::into), class });
+            seed[place] = Some(numbered);
         }
         Self(seeds)
     }
 
-    /// Gives the state in which a device begins that is heard for the first time: empty, where it
-    /// has no series yet, or where its number stood for another device.
-    pub(crate) fn take(&mut self, device: &Device) -> DeviceState {
-        let seed = self.0.remove(&device.no).filter(|seed| seed.tenant == device.tenant && seed.device == device.id);
-        let series = seed.map(|seed| seed.series).unwrap_or_default();
-        let slot = |numbered: Option<Numbered>| match numbered {
-            Some(Numbered { field, kind, unit, class }) => Slot::numbered(field, kind, unit, class),
-            None => Slot::vacant(),
+    /// Takes out the numbers of a device and lets its state go on behind them. What was numbered for
+    /// another device of the same number only keeps its numbers from being given again.
+    pub(crate) fn join(&mut self, device: &Device, state: &mut DeviceState) {
+        let seed = self.0.remove(&device.no).unwrap_or_default();
+        let slot = |numbered: Option<CatalogueSeries>| match numbered {
+            Some(numbered) if numbered.tenant == device.tenant && numbered.device == device.id => Slot::numbered(numbered),
+            _ => Slot::vacant(),
         };
-        DeviceState { slots: series.into_iter().map(slot).collect(), ..DeviceState::default() }
+        let known = state.slots.len();
+        state.slots.extend(seed.into_iter().skip(known).map(slot));
     }
 
     /// Forgets a device.
