@@ -54,7 +54,8 @@ fn known_series_keep_their_numbers_and_new_ones_get_others() {
     assert_eq!(stored(&after), [2, 3, 0]);
     // Nobody knows any more what had the number 1; it is given to nobody else.
     let known = catalogue(&before).into_iter().filter(|series| &*series.field != "b");
-    let (_, after) = run(PartitionState::default().seeded(known), [registry(&[(7, "d")]), vec![sends("d", 2, &["b", "c"])]].concat());
+    let (_, after) =
+        run(PartitionState::default().seeded(known), [registry(&[(7, "d")]), vec![sends("d", 2, &["b", "c"])]].concat());
     assert_eq!(new_series(&after), [(7, 3, "b")]);
     assert_eq!(stored(&after), [3, 2]);
     // Another kind is another series still.

@@ -91,7 +91,9 @@ fn told(log: Uuid, adoptions: &[Adoption]) -> String {
             });
         }
         if let Some(begins) = state_begins {
-            lines.push(format!("  the state begins anew at offset {begins}: hours and days that were open before it are not written"));
+            lines.push(format!(
+                "  the state begins anew at offset {begins}: hours and days that were open before it are not written"
+            ));
         }
         if left.is_none() && lost.is_empty() && state_begins.is_none() {
             lines.push("  nothing is lost".into());

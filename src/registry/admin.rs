@@ -323,7 +323,10 @@ pub async fn show(client: &Client, kind: Kind, tenant: Option<&str>, name: &str)
 /// Errors: there is none, several tenants have one and none is named, or something refers to it.
 pub async fn remove(client: &Client, kind: Kind, tenant: Option<&str>, name: &str) -> Result<(), AdminError> {
     let name = canonical(kind, name)?;
-    let sql = format!("SELECT x.tenant FROM ({}) x WHERE x.key = $2 AND ($1::text IS NULL OR x.tenant = $1) ORDER BY 1", kind.listing());
+    let sql = format!(
+        "SELECT x.tenant FROM ({}) x WHERE x.key = $2 AND ($1::text IS NULL OR x.tenant = $1) ORDER BY 1",
+        kind.listing()
+    );
     let mut owners: Vec<Option<String>> = client.query(&sql, &[&tenant, &name]).await?.iter().map(|row| row.get(0)).collect();
     if owners.len() > 1 {
         let tenants = owners.into_iter().map(|owner| owner.unwrap_or_else(|| "shared by all".into())).collect();

@@ -366,3 +366,7 @@ fn catch_up(log: &Log, partition: Partition, position: Offset, effect: &mut InEf
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

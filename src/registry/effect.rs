@@ -89,7 +89,11 @@ mod tests {
         let mut effect = InEffect::default();
         effect.apply(partition, Offset(10), RegistryChange::Device(device.clone()));
         // Its row was written back by hand under a name that lives in another partition.
-        let moved = Device { no: DeviceNo::provisioned(Partition(1), 8).unwrap(), id: DeviceId::parse("valve").unwrap(), ..device.clone() };
+        let moved = Device {
+            no: DeviceNo::provisioned(Partition(1), 8).unwrap(),
+            id: DeviceId::parse("valve").unwrap(),
+            ..device.clone()
+        };
         effect.apply(partition, Offset(11), RegistryChange::Device(moved.clone()));
         effect.apply(partition, Offset(11), RegistryChange::DeviceRemoved { tenant: TenantNo(1), id: moved.id });
         assert_eq!(effect.provisioned_count[&Partition(1)], 9, "a number tells who gave it");

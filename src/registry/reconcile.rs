@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_number_in_effect_for_another_device_is_a_bad_row() {
         let mut effect = InEffect::default();
-        take_in(&mut effect, changes(&wanted(&[device(DeviceNo(7))]), &effect));
+        take_in(&mut effect, changes(&wanted(&[device(DeviceNo(7))]), &InEffect::default()));
         let renamed = Device { id: DeviceId::parse("valve").unwrap(), ..device(DeviceNo(7)) };
         let mut clashing = wanted(&[renamed.clone()]);
         let bad = clashing.leave_clashes(&effect);

@@ -109,7 +109,9 @@ async fn read_progress(snapshot: &Transaction<'_>, read: &mut Read) -> Result<()
 async fn read_tenants(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
     // The checks of the tables may have been dropped; what is out of bounds reads as null.
     let us = |column: &str| {
-        format!("CASE WHEN {column} BETWEEN interval '0' AND {INTERVAL_MAX} THEN (extract(epoch FROM {column}) * 1000000)::int8 END")
+        format!(
+            "CASE WHEN {column} BETWEEN interval '0' AND {INTERVAL_MAX} THEN (extract(epoch FROM {column}) * 1000000)::int8 END"
+        )
     };
     let sql = format!(
         "SELECT t.tenant_no, t.zone, {}, {}, t.class_no, {}, c.raw_retention IS NULL

@@ -47,7 +47,9 @@ impl Intake for LogIntake {
             let (directory, log, access) = (Arc::clone(&self.directory), self.log.clone(), access.clone());
             // A task of its own: when the client goes away, this future is dropped, but what is appended
             // must be confirmed.
-            return tokio::spawn(append_with_devices(directory, log, access, uplinks)).await.unwrap_or(Err(IntakeError::Stopping));
+            return tokio::spawn(append_with_devices(directory, log, access, uplinks))
+                .await
+                .unwrap_or(Err(IntakeError::Stopping));
         }
         let partitions = self.log.partitions();
         let records = uplinks.into_iter().map(|uplink| record(uplink, partitions)).collect();

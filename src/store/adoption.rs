@@ -178,7 +178,8 @@ async fn carry_out(
     let partition = number(extent.partition);
     let instant = |at: Option<LogTime>| at.map(|at| Timestamp(at.0));
     if adoption.left.is_some() {
-        let sql = "INSERT INTO log_left (log_id, \"partition\", \"offset\", begins, counts, log_time) VALUES ($1, $2, $3, $4, $5, $6)";
+        let sql =
+            "INSERT INTO log_left (log_id, \"partition\", \"offset\", begins, counts, log_time) VALUES ($1, $2, $3, $4, $5, $6)";
         let (offset, begins) = (wire(before.offset), wire(before.begins));
         let (counts, log_time) = (Json(before.counts), instant(before.log_time));
         transaction.execute(sql, &[&before.log, &partition, &offset, &begins, &counts, &log_time]).await?;

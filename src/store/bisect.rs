@@ -225,7 +225,10 @@ mod tests {
     #[test]
     fn commits_that_are_wholly_refused_are_too_many_when_they_are_of_more_than_one_device() {
         let mut of_one = WhollyRefused::default();
-        assert!((0..10 * WHOLLY_REFUSED_MAX).all(|_| of_one.add([DeviceNo(1)]).is_none()), "it may be the device that is at fault");
+        assert!(
+            (0..10 * WHOLLY_REFUSED_MAX).all(|_| of_one.add([DeviceNo(1)]).is_none()),
+            "it may be the device that is at fault"
+        );
         assert_eq!(of_one.add([DeviceNo(2)]), Some(10 * WHOLLY_REFUSED_MAX + 1));
         let mut of_two = WhollyRefused::default();
         assert!((0..WHOLLY_REFUSED_MAX).all(|_| of_two.add([DeviceNo(1), DeviceNo(2)]).is_none()));

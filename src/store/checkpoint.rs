@@ -76,10 +76,7 @@ impl Store {
                      ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         transaction.batch_execute(flush).await.doing(doing)?;
         transaction.commit().await.doing(doing)?;
-        Ok(rows
-            .iter()
-            .map(|row| (Partition(row.get::<_, i16>(0).cast_unsigned()), offset_of(row, 1)))
-            .collect())
+        Ok(rows.iter().map(|row| (Partition(row.get::<_, i16>(0).cast_unsigned()), offset_of(row, 1))).collect())
     }
 }
 

@@ -197,7 +197,11 @@ enum Care {
 }
 
 /// Writes all tables but the quarantine.
-async fn write_whole(session: &mut Session, batches: &Batches<'_>, committed: &mut Committed) -> Result<Vec<RefusedRow>, Failure> {
+async fn write_whole(
+    session: &mut Session,
+    batches: &Batches<'_>,
+    committed: &mut Committed,
+) -> Result<Vec<RefusedRow>, Failure> {
     for batch in &batches.tables {
         committed.bytes += session.write(&batch.table, &batch.rows).await?;
         committed.rows += batch.rows.len() as u64;

@@ -73,7 +73,8 @@ impl Session {
         let sql = "INSERT INTO series_refused (series_id, tenant_no, device_no, device, field, kind, unit, class_no, why) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (series_id) DO UPDATE SET why = excluded.why";
         for RefusedSeries { series: s, why } in refused {
-            let (tenant, device_no, class) = (s.tenant.0.cast_signed(), s.series.device().0.cast_signed(), s.class.0.cast_signed());
+            let (tenant, device_no, class) =
+                (s.tenant.0.cast_signed(), s.series.device().0.cast_signed(), s.class.0.cast_signed());
             let (field, unit) = (clean(&s.field), s.unit.as_deref().map(clean));
             let (device, kind) = (s.device.as_str(), s.kind.as_str());
             self.client.execute(sql, &[&s.series.0, &tenant, &device_no, &device, &field, &kind, &unit, &class, why]).await?;

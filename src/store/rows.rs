@@ -9,8 +9,8 @@ use super::refusals::RefusedSeriesSet;
 use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use dataflows::model::{
-    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, DeviceNo, LocationRow, NumberRow, Offset, Outputs, Partial, Partition, Placed,
-    Point, Quarantined, Reason, SeriesId, TextRow,
+    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, DeviceNo, LocationRow, NumberRow, Offset, Outputs, Partial,
+    Partition, Placed, Point, Quarantined, Reason, SeriesId, TextRow,
 };
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -150,7 +150,10 @@ async fn a_series_that_means_something_else_is_set_aside(kind: Kind) {
     let tables: Vec<_> = committed.refused.iter().map(|refused| &*refused.table).collect();
     assert_eq!((committed.rows, tables), (2, vec!["series", "measurement", "rollup_1h"]));
     let detail = &committed.refused[1].detail;
-    assert!(detail.contains("stands for pressure (number, bar) of device pump-7 of tenant 1 in the table series, and for flow"), "{detail}");
+    assert!(
+        detail.contains("stands for pressure (number, bar) of device pump-7 of tenant 1 in the table series, and for flow"),
+        "{detail}"
+    );
     // Its later rows come without its row in the catalogue, also to a daemon that starts anew.
     committer.commit(&commit(after(taken, 3), 4, numbers(3, &[3.0]))).await.unwrap();
     let mut committer = fixture.committer().await;
@@ -158,7 +161,8 @@ async fn a_series_that_means_something_else_is_set_aside(kind: Kind) {
     assert_eq!(fixture.texts("SELECT value::text FROM measurement").await, ["2"]);
     assert_eq!(fixture.texts("SELECT field FROM series ORDER BY series_id").await, ["pressure", "level"]);
     let quarantine = "SELECT concat_ws(' ', \"offset\", tenant_no, device, field, reason) FROM quarantine ORDER BY \"offset\"";
-    let flow = ["2 1 pump-7 flow row_refused"; 3].into_iter().chain(["3 1 pump-7 flow row_refused", "4 1 pump-7 flow row_refused"]);
+    let flow =
+        ["2 1 pump-7 flow row_refused"; 3].into_iter().chain(["3 1 pump-7 flow row_refused", "4 1 pump-7 flow row_refused"]);
     assert_eq!(fixture.texts(quarantine).await, flow.collect::<Vec<_>>());
     assert_eq!(fixture.number("SELECT refused FROM progress").await, 5);
     assert_eq!(fixture.texts("SELECT field FROM series_refused").await, ["flow"]);

@@ -7,7 +7,7 @@ use dataflows::model::{
     BucketLevel, CatalogueDevice, ClassNo, Counts, DAY_US, Device, DeviceId, DeviceNo, HOUR_US, LogTime, Offset, Outputs,
     Partition, Quarantined, Reason, TemplateNo, TenantNo, ValueKind,
 };
-use weir::store::{Checkpoint, Commit};
+use weir::store::{Checkpoint, Commit, Landing};
 
 async fn every_table_takes_its_rows(kind: Kind) {
     let fixture = Fixture::new(kind).await;
@@ -169,6 +169,20 @@ async fn checkpoints_travel_with_commits(kind: Kind) {
     assert_eq!(fixture.store.load_checkpoints(&[PARTITION], LOG).await.unwrap()[0].offset, Offset(20));
 }
 
+async fn a_checkpoint_alone_is_committed_again(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(0), log: LOG, version: 7, state: vec![1] };
+    let commit = Commit { checkpoint: Some(checkpoint), ..commit(taken, 0, Outputs::default()) };
+    // The answer to the first try was lost; nothing in the progress tells whether it arrived.
+    let progress = fixture.store.progress().await.unwrap();
+    assert_eq!(commit.landing(&progress), Landing::Missed);
+    let mut committer = fixture.committer().await;
+    committer.commit(&commit).await.unwrap();
+    committer.commit(&commit).await.unwrap();
+    assert_eq!(fixture.number("SELECT count(*) FROM checkpoint").await, 1);
+}
+
 async fn two_committers_work_at_once(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let partitions = [Partition(0), Partition(1)].map(|partition| (partition, Offset(1000)));
@@ -227,6 +241,7 @@ on_both_servers!(
     a_series_changes_its_class_and_its_tables,
     days_far_apart_find_their_partitions,
     checkpoints_travel_with_commits,
+    a_checkpoint_alone_is_committed_again,
     two_committers_work_at_once,
     partitions_advance_together,
     a_wide_commit_is_whole,

@@ -44,8 +44,4 @@ async fn a_log_that_ends_too_early_is_refused(kind: Kind) {
     fixture.store.take("b", LOG, &[(PARTITION, Offset(10))]).await.unwrap();
 }
 
-on_both_servers!(
-    a_new_database_begins_at_the_start,
-    a_foreign_log_is_refused,
-    a_log_that_ends_too_early_is_refused,
-);
+on_both_servers!(a_new_database_begins_at_the_start, a_foreign_log_is_refused, a_log_that_ends_too_early_is_refused,);

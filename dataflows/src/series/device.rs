@@ -8,7 +8,8 @@ use super::seed::Seeds;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::SERIES_PER_DEVICE_MAX;
 use crate::model::{
-    CatalogueSeries, ClassNo, Device, DeviceNo, EventTime, FieldName, FieldNo, Outputs, Placed, SeriesId, Stored, Value, ValueKind,
+    CatalogueSeries, ClassNo, Device, DeviceNo, EventTime, FieldName, FieldNo, Outputs, Placed, SeriesId, Stored, Value,
+    ValueKind,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
