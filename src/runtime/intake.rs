@@ -114,3 +114,45 @@ fn refusal(error: AppendError) -> IntakeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Clock, LogOptions};
+    use dataflows::model::{EventTime, TemplateNo, TenantNo};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_device_is_in_effect_also_when_its_sender_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(&dir.path().join("log"), LogOptions::default(), Clock::system()).unwrap();
+        let directory = Arc::new(Directory::open(dir.path(), log.clone()).unwrap());
+        let intake = LogIntake::new(Arc::clone(&directory), log.clone(), Arc::default());
+        let provision = Some(TemplateNo(1));
+        let access = Access { tenant: TenantNo(1), may_write: true, may_read: false, provision, name: "t".into() };
+        let device = DeviceId::parse("pump").unwrap();
+        let uplink = Uplink {
+            tenant: TenantNo(1),
+            device: device.clone(),
+            received_at: EventTime(0),
+            fport: None,
+            fcnt: None,
+            message_id: None,
+            frame: vec![],
+            decoded: None,
+            receptions: vec![],
+        };
+        tokio::select! {
+            biased;
+            accepted = intake.accept(&access, vec![uplink]) => panic!("no fsync is that fast: {accepted:?}"),
+            () = std::future::ready(()) => {}
+        }
+        let confirmed = async {
+            while directory.devices() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), confirmed).await.expect("its record is in the log");
+        assert_eq!(log.end(Partition::of(&device, log.partitions())).0, 2);
+    }
+}

@@ -71,7 +71,10 @@ async fn a_name_that_several_tenants_have_is_not_guessed(kind: Kind) {
     admin::remove(client, admin::Kind::Token, None, "main").await.unwrap();
     assert!(matches!(admin::remove(client, admin::Kind::Token, None, "main").await, Err(AdminError::Absent { .. })));
     // A shared template and a tenant's own.
-    client.batch_execute("INSERT INTO template (tenant_no, name, decoding) VALUES (2, 'pump', 'upstream')").await.unwrap();
+    client
+        .batch_execute("INSERT INTO template (template_no, tenant_no, name, decoding) VALUES (2, 2, 'pump', 'upstream')")
+        .await
+        .unwrap();
     assert!(matches!(admin::remove(client, admin::Kind::Template, None, "pump").await, Err(AdminError::Ambiguous { .. })));
     admin::remove(client, admin::Kind::Template, Some("harbour"), "pump").await.unwrap();
     admin::remove(client, admin::Kind::Template, None, "pump").await.unwrap();
