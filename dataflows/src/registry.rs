@@ -72,6 +72,11 @@ impl InEffect {
         tenants.chain(templates).chain(devices)
     }
 
+    /// Gives all devices.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values().map(|device| &**device)
+    }
+
     /// Gives the number of a device.
     pub(crate) fn device_no(&self, tenant: TenantNo, id: &DeviceId) -> Option<DeviceNo> {
         self.devices.get(&(tenant, id.clone())).map(|device| device.no)

@@ -2,11 +2,10 @@
 
 use super::{Settings, output};
 use crate::log as local_log;
-use crate::store::Store;
-use anyhow::bail;
+use crate::store::{Adoption, Extent, LostRange, Store};
 use clap::Subcommand;
-use dataflows::model::Partition;
 use serde_json::json;
+use uuid::Uuid;
 
 /// The local log.
 #[derive(Subcommand, Debug)]
@@ -17,9 +16,9 @@ pub(super) enum Log {
         #[arg(long)]
         json: bool,
     },
-    /// Make the database go on with this log, and name what is lost by that.
+    /// Show what it would mean that the database goes on with this log as it is now: with --yes, do it.
     Adopt {
-        /// Do it; else it is only said what would be lost.
+        /// Do it.
         #[arg(long)]
         yes: bool,
     },
@@ -48,7 +47,7 @@ fn status(settings: &Settings, json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&status)?);
     } else {
         println!("log {}: {} bytes in {} segments", status.id, status.bytes, status.segments);
-        output::print(&partitions, false);
+        output::print(&partitions, &["partition", "start", "end", "records"], false);
         status.lost.iter().for_each(|range| println!("lost with a damaged segment: {range}"));
     }
     Ok(())
@@ -56,24 +55,51 @@ fn status(settings: &Settings, json: bool) -> anyhow::Result<()> {
 
 async fn adopt(settings: &Settings, yes: bool) -> anyhow::Result<()> {
     let config = settings.load()?;
-    // Opening takes the log's lock, so that no daemon writes to it meanwhile.
-    let (log, _) = local_log::Log::open(&config.log.dir.join("log"), config.log.options(), local_log::Clock::system())?;
+    let dir = config.log.dir.join("log");
+    // There must be a log: opening would make one.
+    let status = local_log::status(&dir)?;
     let store = Store::connect(config.database.store()).await?;
-    let ends: Vec<_> = (0..log.partitions()).map(Partition).map(|p| (p, log.end(p))).collect();
     if !yes {
-        bail!(
-            "this makes the database forget its other log; what was acknowledged there and not committed is lost. Say --yes to do it"
-        );
+        let extents = extents(&status);
+        print!("{}", told(status.id, &store.adoption(status.id, &extents).await?));
+        println!("Nothing was changed. Say --yes to let the database go on with log {}.", status.id);
+        return Ok(());
     }
-    let lost = store.adopt(log.id(), &ends).await?;
-    if lost.is_empty() {
-        println!("The database goes on with log {}. Nothing is missing between its tables and this log.", log.id());
-    }
-    for range in lost {
-        let to = range.to.map_or_else(|| "its unknown end".to_owned(), |to| to.to_string());
-        println!("lost: partition {} of log {}, offsets {}..{to}", range.partition, range.log, range.from);
-    }
+    // Opening takes the log's lock, so that no daemon writes to it meanwhile.
+    let (log, _) = local_log::Log::open(&dir, config.log.options(), local_log::Clock::system())?;
+    let adoptions = store.adopt(log.id(), &extents(&log.status())).await?;
+    print!("{}", told(log.id(), &adoptions));
+    println!("The database goes on with log {}.", log.id());
     Ok(())
+}
+
+fn extents(status: &local_log::Status) -> Vec<Extent> {
+    status.partitions.iter().map(|p| Extent { partition: p.partition, start: p.start, end: p.end }).collect()
+}
+
+/// Says what an adoption means, partition by partition, for a reader.
+fn told(log: Uuid, adoptions: &[Adoption]) -> String {
+    let mut lines = Vec::new();
+    for Adoption { partition, left, offset, lost, state_begins, .. } in adoptions {
+        lines.push(format!("partition {partition}: rows are written from offset {offset} of log {log} on"));
+        for LostRange { log: lost_log, from, to, .. } in lost {
+            lines.push(match to {
+                Some(to) => format!("  lost: offsets {from}..{to} of log {lost_log}"),
+                None => format!(
+                    "  lost, unless that log is adopted again: what log {lost_log} holds from offset {from} on and the tables do not"
+                ),
+            });
+        }
+        if let Some(begins) = state_begins {
+            lines.push(format!(
+                "  the state begins anew at offset {begins}: hours and days that were open before it are not written"
+            ));
+        }
+        if left.is_none() && lost.is_empty() && state_begins.is_none() {
+            lines.push("  nothing is lost".into());
+        }
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 fn set_aside(settings: &Settings) -> anyhow::Result<()> {

@@ -67,6 +67,9 @@ enum Command {
     Migrate,
     /// Show a running daemon's state.
     Status(status::Status),
+    /// Retention classes: how long what is kept, in tables of their own.
+    #[command(subcommand)]
+    Class(registry::Class),
     /// Tenants: customers who do not see each other.
     #[command(subcommand)]
     Tenant(registry::Tenant),
@@ -103,6 +106,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Load(load) => runtime.block_on(load.run(&settings)),
         Command::Migrate => runtime.block_on(migrate(&settings)),
         Command::Status(status) => runtime.block_on(status.run(&settings)),
+        Command::Class(class) => runtime.block_on(class.run(&settings)),
         Command::Tenant(tenant) => runtime.block_on(tenant.run(&settings)),
         Command::Template(template) => runtime.block_on(template.run(&settings)),
         Command::Decoder(decoder) => runtime.block_on(decoder.run(&settings)),

@@ -2,19 +2,21 @@
 
 use serde_json::Value;
 
-/// Prints rows, all of which have the same keys.
-pub(super) fn print(rows: &[Value], json: bool) {
+/// Prints rows, which are objects; as a table, their values under `columns`, in that order.
+pub(super) fn print(rows: &[Value], columns: &[&str], json: bool) {
     if json {
         rows.iter().for_each(|row| println!("{row}"));
     } else {
-        print!("{}", table(rows));
+        print!("{}", table(rows, columns));
     }
 }
 
-fn table(rows: &[Value]) -> String {
-    let Some(Value::Object(first)) = rows.first() else { return "None.\n".into() };
+fn table(rows: &[Value], columns: &[&str]) -> String {
+    if rows.is_empty() {
+        return "None.\n".into();
+    }
     // A column that is empty in every row says nothing.
-    let columns: Vec<&str> = first.keys().map(String::as_str).filter(|key| rows.iter().any(|row| !row[*key].is_null())).collect();
+    let columns: Vec<&str> = columns.iter().copied().filter(|column| rows.iter().any(|row| !row[*column].is_null())).collect();
     let mut lines = vec![columns.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>()];
     lines.extend(rows.iter().map(|row| columns.iter().map(|column| cell(&row[*column])).collect()));
     let widths: Vec<usize> = (0..columns.len()).map(|i| lines.iter().map(|l| l[i].chars().count()).max().unwrap_or(0)).collect();
@@ -41,7 +43,7 @@ mod tests {
     #[test]
     fn a_table_has_aligned_columns_and_no_empty_ones() {
         let rows = [json!({"a": "x", "b": null, "c": 1}), json!({"a": "long", "b": null, "c": null})];
-        assert_eq!(table(&rows), "a     c\nx     1\nlong  -\n");
-        assert_eq!(table(&[]), "None.\n");
+        assert_eq!(table(&rows, &["c", "b", "a"]), "c  a\n1  x\n-  long\n");
+        assert_eq!(table(&[], &["a"]), "None.\n");
     }
 }

@@ -1,8 +1,8 @@
-//! `weir tenant|template|decoder|device|token`
+//! `weir class|tenant|template|decoder|device|token`
 
 use super::{Settings, output};
 use crate::decoder::{self, templates};
-use crate::registry::admin::{self, Kind, NewDevice, NewTemplate, NewTenant, NewToken};
+use crate::registry::admin::{self, Kind, NewClass, NewDevice, NewTemplate, NewTenant, NewToken};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -64,6 +64,10 @@ macro_rules! commands {
 }
 
 commands!(
+    /// Retention classes.
+    Class, Kind::Class, AddClass
+);
+commands!(
     /// Tenants.
     Tenant, Kind::Tenant, AddTenant
 );
@@ -87,7 +91,7 @@ commands!(
 impl List {
     async fn run(self, settings: &Settings, kind: Kind) -> anyhow::Result<()> {
         let client = settings.client().await?;
-        output::print(&admin::list(&client, kind, self.tenant.as_deref(), self.limit).await?, self.json);
+        output::print(&admin::list(&client, kind, self.tenant.as_deref(), self.limit).await?, kind.columns(), self.json);
         Ok(())
     }
 }
@@ -103,8 +107,34 @@ impl Name {
 
     async fn remove(self, settings: &Settings, kind: Kind) -> anyhow::Result<()> {
         let client = settings.client().await?;
-        let count = admin::remove(&client, kind, self.tenant.as_deref(), &self.name).await?;
-        println!("Removed {count}.");
+        admin::remove(&client, kind, self.tenant.as_deref(), &self.name).await?;
+        println!("Removed.");
+        Ok(())
+    }
+}
+
+/// A new retention class.
+#[derive(Args, Debug)]
+pub(super) struct AddClass {
+    /// Its name: up to 16 lower-case letters and digits. It becomes part of table names and stays.
+    name: String,
+    /// How long measurements are kept, such as "90 days"; for ever where it is not said.
+    #[arg(long, value_name = "INTERVAL")]
+    raw_retention: Option<String>,
+    /// How long rollups are kept, such as "5 years"; for ever where it is not said.
+    #[arg(long, value_name = "INTERVAL")]
+    rollup_retention: Option<String>,
+    /// The stretch of time that one partition or chunk holds.
+    #[arg(long, value_name = "INTERVAL", default_value = "1 day")]
+    chunk_interval: String,
+}
+
+impl AddClass {
+    async fn run(self, settings: &Settings) -> anyhow::Result<()> {
+        let Self { name, raw_retention, rollup_retention, chunk_interval } = self;
+        let client = settings.client().await?;
+        let no = admin::add_class(&client, &NewClass { name, raw_retention, rollup_retention, chunk_interval }).await?;
+        println!("Added class {no}.");
         Ok(())
     }
 }

@@ -15,6 +15,9 @@ pub(super) struct Status {
     json: bool,
 }
 
+/// The order of the table's columns.
+const COLUMNS: [&str; 5] = ["partition", "assumed", "log_end", "processed", "committed"];
+
 impl Status {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let url = match &self.url {
@@ -36,7 +39,7 @@ impl Status {
             "measurements: {}",
             counts(&["measurements", "stored", "unchanged", "late_duplicate", "measurements_quarantined"])
         );
-        super::output::print(status["partitions"].as_array().map_or(&[], Vec::as_slice), false);
+        super::output::print(status["partitions"].as_array().map_or(&[], Vec::as_slice), &COLUMNS, false);
         Ok(())
     }
 }

@@ -122,6 +122,11 @@ impl Log {
         self.inner.shared.identity.partitions
     }
 
+    /// Gives the size of the largest record that it takes. Unit: bytes.
+    pub fn record_bytes_max(&self) -> usize {
+        self.inner.shared.options.record_bytes_max
+    }
+
     /// Appends records, all or none, and gives their offsets in the order given, after the fsync.
     ///
     /// Dropping the future does not take the append back.

@@ -28,6 +28,16 @@ pub enum AdminError {
         /// Its name.
         name: String,
     },
+    /// Several have the name.
+    #[error("{} tenants have a {what} {name:?}: name one with --tenant ({})", .tenants.len(), .tenants.join(", "))]
+    Ambiguous {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Whose.
+        tenants: Vec<String>,
+    },
     /// Something else refers to it.
     #[error("the {what} {name:?} is still used ({detail}): remove that first")]
     InUse {
@@ -54,6 +64,19 @@ pub enum AdminError {
 
 fn detail(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+}
+
+/// What a new retention class is. Times as PostgreSQL writes intervals (`90 days`).
+#[derive(Clone, Debug)]
+pub struct NewClass {
+    /// Its name, which becomes part of table names.
+    pub name: String,
+    /// How long measurements are kept; for ever where it is not said.
+    pub raw_retention: Option<String>,
+    /// How long rollups are kept; for ever where it is not said.
+    pub rollup_retention: Option<String>,
+    /// The width of a partition or chunk.
+    pub chunk_interval: String,
 }
 
 /// What a new tenant is.
@@ -116,6 +139,15 @@ pub struct NewToken {
     pub provision: Option<String>,
 }
 
+/// Adds a retention class and gives its number. Its tables are made by `weir migrate`, or by the daemon
+/// when it first needs them.
+pub async fn add_class(client: &Client, new: &NewClass) -> Result<i16, AdminError> {
+    let sql = "INSERT INTO retention_class (class_no, name, raw_retention, rollup_retention, chunk_interval)
+               SELECT max(class_no) + 1, $1, $2::text::interval, $3::text::interval, $4::text::interval FROM retention_class
+               RETURNING class_no";
+    one(client, "class", &new.name, sql, &[&new.name, &new.raw_retention, &new.rollup_retention, &new.chunk_interval]).await
+}
+
 /// Adds a tenant and gives its number.
 pub async fn add_tenant(client: &Client, new: &NewTenant) -> Result<i32, AdminError> {
     tables::known_zone(Some(&new.zone)).map_err(AdminError::Zone)?;
@@ -165,19 +197,19 @@ pub async fn add_token(client: &Client, new: &NewToken, token: &str) -> Result<(
         Some(template) => Some(template_no(client, tenant, template).await?),
         None => None,
     };
-    let known = client.query_opt("SELECT 1 FROM api_token WHERE tenant_no = $1 AND name = $2", &[&tenant, &new.name]).await?;
-    if known.is_some() {
-        return Err(AdminError::Exists { what: "token", name: new.name.clone() });
-    }
-    let sql = "INSERT INTO api_token (token_hash, tenant_no, name, may_write, may_read, provision_template_no) VALUES ($1, $2, $3, $4, $5, $6)";
+    let sql = "INSERT INTO api_token (token_hash, tenant_no, name, may_write, may_read, provision_template_no)
+               VALUES ($1, $2, $3, $4, $5, $6) RETURNING tenant_no";
     let hash = TokenHash::of(token).0;
-    client.execute(sql, &[&hash.as_slice(), &tenant, &new.name, &new.may_write, &new.may_read, &provision]).await?;
+    let values: [&(dyn ToSql + Sync); 6] = [&hash.as_slice(), &tenant, &new.name, &new.may_write, &new.may_read, &provision];
+    one::<i32>(client, "token", &new.name, sql, &values).await?;
     Ok(())
 }
 
 /// Things that are listed, shown and removed by name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
+    /// Retention classes, by name.
+    Class,
     /// Tenants, by name.
     Tenant,
     /// Templates, by name.
@@ -193,6 +225,7 @@ pub enum Kind {
 impl Kind {
     fn word(self) -> &'static str {
         match self {
+            Self::Class => "class",
             Self::Tenant => "tenant",
             Self::Template => "template",
             Self::Decoder => "decoder",
@@ -201,9 +234,26 @@ impl Kind {
         }
     }
 
+    /// What is listed, in the order in which it is read best.
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Class => &["no", "name", "raw_retention", "rollup_retention", "chunk_interval", "tenants"],
+            Self::Tenant => &["no", "name", "zone", "heartbeat", "lateness_horizon", "class", "devices"],
+            Self::Template => &["no", "tenant", "name", "decoding", "decoder", "devices", "fields"],
+            Self::Decoder => &["decoder", "kind", "name", "bytes", "added_at"],
+            Self::Device => &["no", "tenant", "id", "name", "template", "zone", "variables", "provisioned", "added_at"],
+            Self::Token => &["tenant", "name", "may_write", "may_read", "provision", "added_at"],
+        }
+    }
+
     /// What is listed, with the columns `tenant` and `key` to choose by.
     fn listing(self) -> &'static str {
         match self {
+            Self::Class => {
+                "SELECT c.name AS key, NULL::text AS tenant, c.class_no AS no, c.name, c.raw_retention::text, c.rollup_retention::text,
+                        c.chunk_interval::text, (SELECT count(*) FROM tenant t WHERE t.class_no = c.class_no) AS tenants
+                 FROM retention_class c"
+            }
             Self::Tenant => {
                 "SELECT t.name AS key, NULL::text AS tenant, t.tenant_no AS no, t.name, t.zone, t.heartbeat::text, t.lateness_horizon::text,
                         c.name AS class, (SELECT count(*) FROM device d WHERE d.tenant_no = t.tenant_no) AS devices
@@ -230,19 +280,18 @@ impl Kind {
         }
     }
 
+    /// Removes one, by its name and the tenant that it belongs to, if it belongs to one.
     fn removal(self) -> &'static str {
         match self {
-            Self::Tenant => "DELETE FROM tenant WHERE name = $1 AND ($2::text IS NULL)",
+            Self::Class => "DELETE FROM retention_class WHERE name = $1 AND $2::text IS NULL",
+            Self::Tenant => "DELETE FROM tenant WHERE name = $1 AND $2::text IS NULL",
             Self::Template => {
-                "DELETE FROM template WHERE name = $1 AND ($2::text IS NULL OR tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2))"
+                "DELETE FROM template WHERE name = $1
+                 AND tenant_no IS NOT DISTINCT FROM (SELECT tenant_no FROM tenant WHERE name = $2)"
             }
-            Self::Decoder => "DELETE FROM decoder WHERE left(encode(hash, 'hex'), 12) = $1 AND ($2::text IS NULL)",
-            Self::Device => {
-                "DELETE FROM device WHERE id = $1 AND ($2::text IS NULL OR tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2))"
-            }
-            Self::Token => {
-                "DELETE FROM api_token WHERE name = $1 AND ($2::text IS NULL OR tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2))"
-            }
+            Self::Decoder => "DELETE FROM decoder WHERE left(encode(hash, 'hex'), 12) = $1 AND $2::text IS NULL",
+            Self::Device => "DELETE FROM device WHERE id = $1 AND tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2)",
+            Self::Token => "DELETE FROM api_token WHERE name = $1 AND tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2)",
         }
     }
 }
@@ -269,14 +318,25 @@ pub async fn show(client: &Client, kind: Kind, tenant: Option<&str>, name: &str)
     if found.is_empty() { Err(AdminError::Absent { what: kind.word(), name }) } else { Ok(found) }
 }
 
-/// Removes the things of one name and gives how many there were. Rows that were stored stay.
+/// Removes the thing of one name. Rows that were stored stay.
 ///
-/// Errors: there is none, or something refers to it.
-pub async fn remove(client: &Client, kind: Kind, tenant: Option<&str>, name: &str) -> Result<u64, AdminError> {
+/// Errors: there is none, several tenants have one and none is named, or something refers to it.
+pub async fn remove(client: &Client, kind: Kind, tenant: Option<&str>, name: &str) -> Result<(), AdminError> {
     let name = canonical(kind, name)?;
-    match client.execute(kind.removal(), &[&name, &tenant]).await {
+    let sql = format!(
+        "SELECT x.tenant FROM ({}) x WHERE x.key = $2 AND ($1::text IS NULL OR x.tenant = $1) ORDER BY 1",
+        kind.listing()
+    );
+    let mut owners: Vec<Option<String>> = client.query(&sql, &[&tenant, &name]).await?.iter().map(|row| row.get(0)).collect();
+    if owners.len() > 1 {
+        let tenants = owners.into_iter().map(|owner| owner.unwrap_or_else(|| "shared by all".into())).collect();
+        return Err(AdminError::Ambiguous { what: kind.word(), name, tenants });
+    }
+    let Some(owner) = owners.pop() else { return Err(AdminError::Absent { what: kind.word(), name }) };
+    match client.execute(kind.removal(), &[&name, &owner]).await {
+        // Somebody else was faster.
         Ok(0) => Err(AdminError::Absent { what: kind.word(), name }),
-        Ok(count) => Ok(count),
+        Ok(_) => Ok(()),
         Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
             let detail = error.as_db_error().and_then(|db| db.detail()).unwrap_or("by another table").to_owned();
             Err(AdminError::InUse { what: kind.word(), name, detail })

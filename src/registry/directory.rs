@@ -5,13 +5,16 @@
 use super::effect::DeviceKey;
 use super::reconcile::{self, Wanted};
 use super::snapshot::{Snapshot, SnapshotError};
+use super::tables::BadRow;
 use super::{InEffect, Token, TokenHash};
 use crate::codec::{self, Kind};
 use crate::log::{AppendError, Log, NewRecord, ReadError};
 use dataflows::model::{Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Record, RegistryChange, TemplateNo, TenantNo};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use uuid::Uuid;
 
 /// Bytes of registry records that are appended at once, about.
 const APPEND_BYTES: usize = 1 << 20;
@@ -28,6 +31,38 @@ pub enum DirectoryError {
     /// The log.
     #[error("a registry change cannot be written to the log ({0})")]
     Append(#[from] AppendError),
+    /// The tables belong to another log.
+    #[error(
+        "the database holds rows of log {found}, and this log is {ours}: its registry takes no effect here. Look whether \
+         database.url is right"
+    )]
+    ForeignDatabase {
+        /// The log that the database knows.
+        found: Uuid,
+        /// The log of this daemon.
+        ours: Uuid,
+    },
+    /// The tables are empty, and were never this log's.
+    #[error(
+        "the registry's tables are empty, while {tenants} tenants with {devices} devices are in effect that came from another \
+         database: look whether database.url is right. If those tables are lost for good, add a tenant to these; what is not \
+         in them then is removed"
+    )]
+    EmptyRegistry {
+        /// Tenants in effect.
+        tenants: usize,
+        /// Devices in effect.
+        devices: usize,
+    },
+}
+
+/// What a comparison with the tables came to.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// How many changes are in the log.
+    pub changes: usize,
+    /// Rows that cannot take effect.
+    pub bad: Vec<BadRow>,
 }
 
 /// The live view. Share it in an `Arc`.
@@ -37,16 +72,25 @@ pub struct Directory {
     state: Mutex<State>,
     /// Held (shared) while registry records are on their way into the log, and (exclusive) while
     /// the snapshot's positions are taken: they must not run ahead of the view.
-    in_flight: tokio::sync::RwLock<()>,
+    in_flight: Arc<RwLock<()>>,
 }
 
 struct State {
     effect: InEffect,
     tokens: BTreeMap<TokenHash, Token>,
-    /// Devices that were given a number whose record is not known to be durable yet.
-    allotted: HashMap<DeviceKey, Device>,
+    /// Devices that were given a number whose record is on its way into the log.
+    allotted: HashMap<DeviceKey, Allotted>,
+    /// The newest record that was confirmed of each device, since nothing was on its way last: answers
+    /// of the log are heard in any order.
+    newest: HashMap<DeviceKey, Offset>,
     /// Something changed since the last snapshot.
     changed: bool,
+}
+
+struct Allotted {
+    device: Device,
+    /// Appends with this record that are under way.
+    appends: u32,
 }
 
 impl Directory {
@@ -61,13 +105,19 @@ impl Directory {
             None
         });
         let snapshot = snapshot.filter(|s| s.log == log.id() && s.positions.len() == usize::from(log.partitions()));
+        let nothing = || vec![Offset(0); usize::from(log.partitions())];
         let (mut effect, tokens, positions) = match snapshot {
+            // The log lost its end: what the snapshot has from there took no effect.
+            Some(s) if (0..).map(Partition).zip(&s.positions).any(|(p, position)| *position > log.end(p)) => {
+                let numbers = InEffect { provisioned_count: s.effect.provisioned_count, ..InEffect::default() };
+                (numbers, s.tokens, nothing())
+            }
             Some(s) => (s.effect, s.tokens, s.positions),
-            None => (InEffect::default(), BTreeMap::new(), vec![Offset(0); usize::from(log.partitions())]),
+            None => (InEffect::default(), BTreeMap::new(), nothing()),
         };
         catch_up(&log, &positions, &mut effect)?;
-        let state = State { effect, tokens, allotted: HashMap::new(), changed: false };
-        Ok(Self { path, log, state: Mutex::new(state), in_flight: tokio::sync::RwLock::new(()) })
+        let state = State { effect, tokens, allotted: HashMap::new(), newest: HashMap::new(), changed: false };
+        Ok(Self { path, log, state: Mutex::new(state), in_flight: Arc::default() })
     }
 
     /// Counts the devices in effect.
@@ -88,65 +138,147 @@ impl Directory {
         template.and_then(|no| state.effect.templates.get(&no)).is_some_and(|t| t.decoding != Decoding::Upstream)
     }
 
-    /// Makes a device that is not known, when the token says with which template. Its record must be appended before the uplink; the same device asked for again
+    /// Whether a device would be made by its uplink.
+    pub fn would_admit(&self, tenant: TenantNo, device: &DeviceId, provision: Option<TemplateNo>) -> bool {
+        provision.is_some() && !self.state().effect.devices.contains_key(&(tenant, device.clone()))
+    }
+
+    /// Makes a device that is not known, when the token says with which template. Its record must be
+    /// appended before the uplink, and then be confirmed or withdrawn; the same device asked for again
     /// meanwhile gives the same record, which changes nothing when it comes twice.
+    ///
+    /// None as well when the device's partition has no number left.
     pub fn admit(&self, tenant: TenantNo, device: &DeviceId, provision: Option<TemplateNo>) -> Option<Device> {
         let mut state = self.state();
         let key = (tenant, device.clone());
         let template = provision.filter(|_| !state.effect.devices.contains_key(&key))?;
-        if let Some(device) = state.allotted.get(&key) {
-            return Some(device.clone());
+        if let Some(allotted) = state.allotted.get_mut(&key) {
+            allotted.appends += 1;
+            return Some(allotted.device.clone());
         }
         let partition = Partition::of(device, self.log.partitions());
         let count = state.effect.provisioned_count.entry(partition).or_default();
-        let no = DeviceNo::provisioned(partition, *count);
+        let Some(no) = DeviceNo::provisioned(partition, *count) else {
+            tracing::error!(
+                %partition, %device, %tenant,
+                "no number is left for devices that are made by their first uplink: its uplinks go to quarantine. Add it with `weir device add`"
+            );
+            return None;
+        };
         *count += 1;
         let made = Device { no, tenant, id: device.clone(), template, variables: BTreeMap::new(), zone: None, provisioned: true };
-        state.allotted.insert(key, made.clone());
+        state.allotted.insert(key, Allotted { device: made.clone(), appends: 1 });
         Some(made)
     }
 
+    /// Takes back a device whose record the log refused. Its number is given to the next one, if it was
+    /// the last that was given.
+    pub fn withdraw(&self, device: &Device) {
+        let mut state = self.state();
+        let key = (device.tenant, device.id.clone());
+        let Some(allotted) = state.allotted.get_mut(&key).filter(|allotted| allotted.device.no == device.no) else { return };
+        allotted.appends -= 1;
+        if allotted.appends > 0 {
+            return;
+        }
+        state.allotted.remove(&key);
+        if let Some((partition, nth)) = device.no.provisioner()
+            && let Some(count) = state.effect.provisioned_count.get_mut(&partition).filter(|count| **count == nth + 1)
+        {
+            *count = nth;
+        }
+    }
+
+    /// Takes notice of devices that partitions have provisioned as far as the tables know.
+    pub fn never_again(&self, provisioned: &BTreeMap<Partition, u32>) {
+        let mut state = self.state();
+        provisioned.iter().for_each(|(partition, count)| state.effect.never_again(*partition, *count));
+    }
+
     /// Must be held from before a registry record is appended until
-    /// [`Directory::confirm`] was told of it.
-    pub async fn changing(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
-        self.in_flight.read().await
+    /// [`Directory::confirm`] or [`Directory::withdraw`] was told of it.
+    pub async fn changing(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.in_flight).read_owned().await
     }
 
     /// Takes in a registry record that is durable now.
     pub fn confirm(&self, partition: Partition, offset: Offset, change: RegistryChange) {
         let mut state = self.state();
-        if let RegistryChange::Device(device) = &change {
-            state.allotted.remove(&(device.tenant, device.id.clone()));
+        if let Some(key) = device_key(&change) {
+            if let RegistryChange::Device(device) = &change
+                && state.allotted.get(&key).is_some_and(|allotted| allotted.device.no == device.no)
+            {
+                state.allotted.remove(&key);
+            }
+            // A device's records stand in one partition: the higher offset holds.
+            let newest = state.newest.entry(key).or_insert(offset);
+            if offset < *newest {
+                return;
+            }
+            *newest = offset;
         }
         state.effect.apply(partition, offset, change);
         state.changed = true;
     }
 
-    /// Makes what is wanted take effect: appends the differences, and takes over the tokens.
-    /// Gives how many changes there were.
-    pub async fn reconcile(&self, wanted: &Wanted) -> Result<usize, DirectoryError> {
-        let changes = {
+    /// Refuses tables that are not this log's.
+    ///
+    /// Errors: they hold rows of another log; or they are empty, and were never this log's while it has
+    /// a registry in effect.
+    pub fn check(&self, wanted: &Wanted) -> Result<(), DirectoryError> {
+        let ours = self.log.id();
+        if let Some(found) = wanted.logs.iter().find(|log| **log != ours) {
+            return Err(DirectoryError::ForeignDatabase { found: *found, ours });
+        }
+        let state = self.state();
+        let (tenants, devices) = (state.effect.tenants.len(), state.effect.devices.len());
+        if wanted.is_empty() && tenants + devices > 0 && wanted.registry_of != Some(ours) {
+            return Err(DirectoryError::EmptyRegistry { tenants, devices });
+        }
+        Ok(())
+    }
+
+    /// Makes what is wanted take effect: appends the differences, and takes over the tokens. What a
+    /// token may no longer do, it may no longer do before; what it may do newly, only after.
+    ///
+    /// Errors: as [`Directory::check`]; the log refuses.
+    pub async fn reconcile(&self, mut wanted: Wanted) -> Result<Reconciled, DirectoryError> {
+        self.check(&wanted)?;
+        let (changes, mut bad) = {
             let mut state = self.state();
-            state.changed |= state.tokens != wanted.tokens;
-            state.tokens.clone_from(&wanted.tokens);
-            reconcile::changes(wanted, &state.effect)
+            let narrowed = narrowed(&state.tokens, &wanted.tokens);
+            state.changed |= state.tokens != narrowed;
+            state.tokens = narrowed;
+            let bad = wanted.leave_clashes(&state.effect);
+            (reconcile::changes(&wanted, &state.effect), bad)
         };
-        let count = changes.len();
         let partitions = self.log.partitions();
-        let mut records = changes.into_iter().flat_map(|change| reconcile::records(change, partitions)).peekable();
-        while records.peek().is_some() {
-            let mut group = Vec::new();
-            let mut bytes = 0;
-            while bytes < APPEND_BYTES
-                && let Some((partition, record)) = records.next()
-            {
-                let body = codec::encode(&record);
+        let (mut group, mut bytes, mut count) = (Vec::new(), 0, 0);
+        for change in changes {
+            let name = reconcile::name(&change);
+            let records = reconcile::records(change, partitions).into_iter();
+            let encoded: Vec<_> = records.map(|(partition, record)| (partition, codec::encode(&record), record)).collect();
+            let longest = encoded.iter().map(|(_, body, _)| body.len()).max().unwrap_or(0);
+            if longest > self.log.record_bytes_max() {
+                let problem = format!("it has {longest} bytes, more than a record of the log holds: give it less");
+                bad.push(BadRow { table: name.0, key: name.1, problem });
+                continue;
+            }
+            count += 1;
+            for (partition, body, record) in encoded {
                 bytes += body.len();
                 group.push((NewRecord { partition, body }, record));
+                if bytes >= APPEND_BYTES {
+                    self.append(std::mem::take(&mut group)).await?;
+                    bytes = 0;
+                }
             }
-            self.append(group).await?;
         }
-        Ok(count)
+        self.append(group).await?;
+        let mut state = self.state();
+        state.changed |= state.tokens != wanted.tokens;
+        state.tokens = wanted.tokens;
+        Ok(Reconciled { changes: count, bad })
     }
 
     async fn append(&self, group: Vec<(NewRecord, Record)>) -> Result<(), DirectoryError> {
@@ -167,6 +299,7 @@ impl Directory {
         let snapshot = {
             let _quiet = self.in_flight.write().await;
             let mut state = self.state();
+            state.newest.clear();
             if !(state.changed || always) {
                 return Ok(());
             }
@@ -188,8 +321,28 @@ impl Directory {
     }
 }
 
+/// The device that a change is about.
+fn device_key(change: &RegistryChange) -> Option<DeviceKey> {
+    match change {
+        RegistryChange::Device(device) => Some((device.tenant, device.id.clone())),
+        RegistryChange::DeviceRemoved { tenant, id } => Some((*tenant, id.clone())),
+        _ => None,
+    }
+}
+
+/// The tokens of `now` that are still wanted, with what both say that they may do.
+fn narrowed(now: &BTreeMap<TokenHash, Token>, wanted: &BTreeMap<TokenHash, Token>) -> BTreeMap<TokenHash, Token> {
+    let both = |(hash, token): (&TokenHash, &Token)| {
+        let wanted = wanted.get(hash).filter(|wanted| wanted.tenant == token.tenant)?;
+        let (may_write, may_read) = (token.may_write && wanted.may_write, token.may_read && wanted.may_read);
+        let provision = token.provision.filter(|_| wanted.provision.is_some());
+        Some((*hash, Token { may_write, may_read, provision, ..token.clone() }))
+    };
+    now.iter().filter_map(both).collect()
+}
+
 /// Takes in the registry records of all partitions from `positions` on.
-fn catch_up(log: &Log, positions: &[Offset], effect: &mut InEffect) -> Result<(), ReadError> {
+fn catch_up(log: &Log, positions: &[Offset], effect: &mut InEffect) -> Result<(), DirectoryError> {
     log.scan(positions, |record| {
         if codec::kind(record.body) != Kind::Registry {
             return;
@@ -200,5 +353,10 @@ fn catch_up(log: &Log, positions: &[Offset], effect: &mut InEffect) -> Result<()
             Ok(_) => {}
             Err(error) => tracing::error!(%partition, %offset, %error, "skipped a registry record"),
         }
-    })
+    })?;
+    Ok(())
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! What took effect: the sum of all registry records of the log, for the shell's own use.
 
-use dataflows::model::{Device, DeviceId, DeviceNo, Offset, Partition, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
+use dataflows::model::{Device, DeviceId, Offset, Partition, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,9 +47,8 @@ impl InEffect {
                 if device.provisioned && self.devices.get(&key).is_none_or(|known| known.no != device.no) {
                     self.provisioned.insert(key.clone(), (partition, offset));
                 }
-                if let Some(nth) = nth_provisioned(device.no) {
-                    let count = self.provisioned_count.entry(partition).or_default();
-                    *count = (*count).max(nth + 1);
+                if let Some((provisioner, nth)) = device.no.provisioner() {
+                    self.never_again(provisioner, nth + 1);
                 }
                 self.devices.insert(key, device);
             }
@@ -60,22 +59,24 @@ impl InEffect {
             }
         }
     }
-}
 
-/// Which device of its partition this number was given to, for numbers that a partition gave.
-fn nth_provisioned(no: DeviceNo) -> Option<u32> {
-    (no.0 >= DeviceNo::PROVISIONED).then_some((no.0 & ((1 << 24) - 1)) as u32)
+    /// Takes notice that a partition has provisioned at least so many devices.
+    pub fn never_again(&mut self, partition: Partition, count: u32) {
+        let known = self.provisioned_count.entry(partition).or_default();
+        *known = (*known).max(count);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dataflows::model::DeviceNo;
 
     #[test]
     fn numbers_of_provisioned_devices_are_not_used_again() {
         let partition = Partition(3);
         let id = DeviceId::parse("pump").unwrap();
-        let no = DeviceNo::provisioned(partition, 4);
+        let no = DeviceNo::provisioned(partition, 4).unwrap();
         let device = Device {
             no,
             tenant: TenantNo(1),
@@ -87,6 +88,15 @@ mod tests {
         };
         let mut effect = InEffect::default();
         effect.apply(partition, Offset(10), RegistryChange::Device(device.clone()));
+        // Its row was written back by hand under a name that lives in another partition.
+        let moved = Device {
+            no: DeviceNo::provisioned(Partition(1), 8).unwrap(),
+            id: DeviceId::parse("valve").unwrap(),
+            ..device.clone()
+        };
+        effect.apply(partition, Offset(11), RegistryChange::Device(moved.clone()));
+        effect.apply(partition, Offset(11), RegistryChange::DeviceRemoved { tenant: TenantNo(1), id: moved.id });
+        assert_eq!(effect.provisioned_count[&Partition(1)], 9, "a number tells who gave it");
         effect.apply(partition, Offset(12), RegistryChange::Device(device));
         assert_eq!(effect.provisioned[&(TenantNo(1), id.clone())], (partition, Offset(10)), "the first record made it");
         effect.apply(partition, Offset(14), RegistryChange::DeviceRemoved { tenant: TenantNo(1), id });

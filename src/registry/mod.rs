@@ -15,7 +15,7 @@ mod snapshot;
 pub mod tables;
 mod tokens;
 
-pub use directory::{Directory, DirectoryError};
+pub use directory::{Directory, DirectoryError, Reconciled};
 pub use effect::InEffect;
 pub use fields::{FieldsError, fields_from_json};
 pub use reconcile::Wanted;

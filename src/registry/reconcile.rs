@@ -1,9 +1,11 @@
 //! The difference between what is wanted and what is in effect, as registry records. Pure.
 
 use super::effect::{DeviceKey, InEffect};
+use super::tables::BadRow;
 use super::{Token, TokenHash};
-use dataflows::model::{Device, Offset, Partition, Record, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
-use std::collections::{BTreeMap, BTreeSet};
+use dataflows::model::{Device, DeviceNo, Offset, Partition, Record, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
 
 /// What the tables hold, read in one snapshot.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -24,6 +26,44 @@ pub struct Wanted {
     pub kept_templates: BTreeSet<TemplateNo>,
     /// Devices whose row cannot be used: what is in effect for them stays.
     pub kept_devices: BTreeSet<DeviceKey>,
+    /// The logs from which the tables have rows, by `progress`.
+    pub logs: BTreeSet<Uuid>,
+    /// The log whose registry these tables are, as was noted when they were first read for it.
+    pub registry_of: Option<Uuid>,
+}
+
+impl Wanted {
+    /// Whether nobody has written anything into the registry's tables, or somebody has emptied them.
+    pub fn is_empty(&self) -> bool {
+        let Self { tenants, templates, devices, kept_tenants, kept_templates, kept_devices, .. } = self;
+        tenants.is_empty()
+            && templates.is_empty()
+            && devices.is_empty()
+            && kept_tenants.is_empty()
+            && kept_templates.is_empty()
+            && kept_devices.is_empty()
+    }
+
+    /// Leaves aside devices whose number is in effect for another device: series are known by it, so
+    /// both stay as they are in effect until somebody decides. Gives their rows.
+    pub fn leave_clashes(&mut self, effect: &InEffect) -> Vec<BadRow> {
+        let by_number: HashMap<DeviceNo, &DeviceKey> = effect.devices.iter().map(|(key, device)| (device.no, key)).collect();
+        let clash = |(key, device): (&DeviceKey, &Device)| {
+            let other = by_number.get(&device.no).filter(|other| **other != key)?;
+            Some((key.clone(), (*other).clone(), device.no))
+        };
+        let clashes: Vec<_> = self.devices.iter().filter_map(clash).collect();
+        let mut bad = Vec::with_capacity(clashes.len());
+        for (key, (tenant, id), no) in clashes {
+            let problem = format!(
+                "its device_no {no} is in effect for device {id} of tenant {tenant}: remove the row and add it without a device_no"
+            );
+            bad.push(BadRow { table: "device", key: key.1.to_string(), problem });
+            self.devices.remove(&key);
+            self.kept_devices.extend([key, (tenant, id)]);
+        }
+        bad
+    }
 }
 
 /// Gives the changes that make `effect` what is `wanted`, in an order in which no device ever
@@ -38,6 +78,17 @@ pub fn changes(wanted: &Wanted, effect: &InEffect) -> Vec<RegistryChange> {
     changes.extend(removed(&wanted.templates, &wanted.kept_templates, &effect.templates).map(RegistryChange::TemplateRemoved));
     changes.extend(removed(&wanted.tenants, &wanted.kept_tenants, &effect.tenants).map(RegistryChange::TenantRemoved));
     changes
+}
+
+/// Names the row that a change came from: its table and its key.
+pub fn name(change: &RegistryChange) -> (&'static str, String) {
+    match change {
+        RegistryChange::Tenant(tenant) => ("tenant", tenant.no.to_string()),
+        RegistryChange::TenantRemoved(no) => ("tenant", no.to_string()),
+        RegistryChange::Template(template) => ("template", template.name.clone()),
+        RegistryChange::TemplateRemoved(no) => ("template", no.to_string()),
+        RegistryChange::Device(Device { id, .. }) | RegistryChange::DeviceRemoved { id, .. } => ("device", id.to_string()),
+    }
 }
 
 /// Gives the records of a change: a device's stands in its own partition, all others in every one.
@@ -149,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_provisioned_device_is_not_missing_before_its_row_is_committed() {
-        let made = device(DeviceNo::provisioned(Partition(0), 0));
+        let made = device(DeviceNo::provisioned(Partition(0), 0).unwrap());
         let partition = Partition::of(&made.id, 4);
         let mut effect = InEffect::default();
         take_in(&mut effect, changes(&wanted(&[made]), &InEffect::default()));
@@ -161,5 +212,23 @@ mod tests {
         let mut after = wanted(&[]);
         after.progress.insert(partition, offset.next());
         assert!(matches!(changes(&after, &effect).as_slice(), [RegistryChange::DeviceRemoved { .. }]));
+    }
+
+    #[test]
+    fn a_number_in_effect_for_another_device_is_a_bad_row() {
+        let mut effect = InEffect::default();
+        take_in(&mut effect, changes(&wanted(&[device(DeviceNo(7))]), &InEffect::default()));
+        let renamed = Device { id: DeviceId::parse("valve").unwrap(), ..device(DeviceNo(7)) };
+        let mut clashing = wanted(&[renamed.clone()]);
+        let bad = clashing.leave_clashes(&effect);
+        assert!(bad[0].to_string().contains("valve: its device_no 7 is in effect for device pump of tenant 1"), "{}", bad[0]);
+        assert_eq!(changes(&clashing, &effect), [], "both stay as they are, or the next comparison would find the number free");
+        // With a number of its own, it replaces the other.
+        let mut numbered = wanted(&[Device { no: DeviceNo(8), ..renamed }]);
+        assert_eq!(numbered.leave_clashes(&effect), []);
+        assert!(matches!(
+            changes(&numbered, &effect).as_slice(),
+            [RegistryChange::Device(_), RegistryChange::DeviceRemoved { .. }]
+        ));
     }
 }

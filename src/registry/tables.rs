@@ -7,9 +7,14 @@ use dataflows::model::{
 };
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use uuid::Uuid;
 
 /// The channel on which the database tells that a table of the registry changed.
 pub const CHANNEL: &str = "weir_registry";
+/// The setting that names the log whose registry the tables are.
+const REGISTRY_OF: &str = "registry_of_log";
+/// The longest interval that the tables hold; longer ones, and infinite ones, are no policy.
+const INTERVAL_MAX: &str = "interval '100 years'";
 
 /// A row that cannot be used as it is. The rest of the registry is used all the same; what is in
 /// effect for this row stays as it was.
@@ -65,41 +70,84 @@ pub async fn missing_decoders(
     Ok(missing)
 }
 
+/// Gives for each partition how many devices it has provisioned, as far as the tables show it: their
+/// numbers must not be given again, also where the log does not know of them.
+pub async fn provisioned(client: &Client) -> Result<BTreeMap<Partition, u32>, tokio_postgres::Error> {
+    let (first, end) = (DeviceNo::PROVISIONED, 2 * DeviceNo::PROVISIONED);
+    // The numbers of a device's series begin with its own, which their index finds.
+    let (first_series, end_series) = (first << 16, end << 16);
+    let used = format!(
+        "SELECT device_no FROM device WHERE device_no >= {first} AND device_no < {end}
+         UNION SELECT device_no FROM device_no_spent WHERE device_no >= {first} AND device_no < {end}
+         UNION SELECT series_id >> 16 FROM series WHERE series_id >= {first_series} AND series_id < {end_series}"
+    );
+    let per_partition = format!("SELECT n >> 24 & 65535, max(n & 16777215) FROM ({used}) AS used (n) GROUP BY 1");
+    let rows = client.query(&per_partition, &[]).await?;
+    let count = |row: &Row| (Partition(row.get::<_, i64>(0) as u16), row.get::<_, i64>(1) as u32 + 1);
+    Ok(rows.iter().map(count).collect())
+}
+
+/// Notes that the registry's tables are those of this log. From then on they may be emptied, and what
+/// was in effect goes with them.
+pub async fn note_log(client: &Client, log: Uuid) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    client.execute(sql, &[&REGISTRY_OF, &log.to_string()]).await?;
+    Ok(())
+}
+
 async fn read_progress(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
-    for row in snapshot.query(r#"SELECT "partition", "offset" FROM progress"#, &[]).await? {
+    for row in snapshot.query(r#"SELECT "partition", "offset", log_id FROM progress"#, &[]).await? {
         let (partition, offset): (i16, i64) = (row.get(0), row.get(1));
         read.wanted.progress.insert(Partition(partition as u16), Offset(offset as u64));
+        read.wanted.logs.insert(row.get(2));
     }
+    let noted = snapshot.query_opt("SELECT value FROM settings WHERE key = $1", &[&REGISTRY_OF]).await?;
+    read.wanted.registry_of = noted.and_then(|row| row.get::<_, &str>(0).parse().ok());
     Ok(())
 }
 
 async fn read_tenants(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
-    let rows = snapshot
-        .query(
-            "SELECT t.tenant_no, t.zone, (extract(epoch FROM t.lateness_horizon) * 1000000)::bigint,
-                    (extract(epoch FROM t.heartbeat) * 1000000)::bigint, t.class_no,
-                    (extract(epoch FROM c.raw_retention) * 1000000)::bigint
-             FROM tenant t JOIN retention_class c USING (class_no)",
-            &[],
+    // The checks of the tables may have been dropped; what is out of bounds reads as null.
+    let us = |column: &str| {
+        format!(
+            "CASE WHEN {column} BETWEEN interval '0' AND {INTERVAL_MAX} THEN (extract(epoch FROM {column}) * 1000000)::int8 END"
         )
-        .await?;
-    for row in rows {
+    };
+    let sql = format!(
+        "SELECT t.tenant_no, t.zone, {}, {}, t.class_no, {}, c.raw_retention IS NULL
+         FROM tenant t JOIN retention_class c USING (class_no)",
+        us("t.lateness_horizon"),
+        us("t.heartbeat"),
+        us("c.raw_retention")
+    );
+    for row in snapshot.query(&sql, &[]).await? {
         let no = TenantNo(row.get::<_, i32>(0) as u32);
-        if let Err(problem) = known_zone(Some(row.get(1))) {
-            read.wanted.kept_tenants.insert(no);
-            read.bad.push(BadRow { table: "tenant", key: no.to_string(), problem });
-            continue;
-        }
-        let policy = Policy {
-            zone: row.get(1),
-            lateness_horizon_us: row.get(2),
-            heartbeat_us: row.get(3),
-            class: ClassNo(row.get::<_, i16>(4) as u16),
-            raw_retention_us: row.get(5),
+        let policy = match policy(&row) {
+            Ok(policy) => policy,
+            Err(problem) => {
+                read.wanted.kept_tenants.insert(no);
+                read.bad.push(BadRow { table: "tenant", key: no.to_string(), problem });
+                continue;
+            }
         };
         read.wanted.tenants.insert(no, Tenant { no, policy });
     }
     Ok(())
+}
+
+fn policy(row: &Row) -> Result<Policy, String> {
+    known_zone(Some(row.get(1)))?;
+    let bounded = |column: usize, name: &str| {
+        row.get::<_, Option<i64>>(column).ok_or_else(|| format!("its {name} is out of bounds: give 0 to 100 years"))
+    };
+    let kept_for_ever: bool = row.get(6);
+    Ok(Policy {
+        zone: row.get(1),
+        lateness_horizon_us: bounded(2, "lateness_horizon")?,
+        heartbeat_us: bounded(3, "heartbeat")?,
+        class: ClassNo(row.get::<_, i16>(4) as u16),
+        raw_retention_us: if kept_for_ever { None } else { Some(bounded(5, "retention class's raw_retention")?) },
+    })
 }
 
 async fn read_templates(
@@ -136,8 +184,9 @@ fn template(row: &Row, has: impl Fn(DecoderHash) -> bool) -> Result<Template, St
 }
 
 async fn read_devices(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
-    let rows =
-        snapshot.query("SELECT device_no, tenant_no, id, template_no, variables, zone, provisioned FROM device", &[]).await?;
+    let sql = "SELECT device_no, tenant_no, id, template_no, variables, zone, provisioned,
+                      EXISTS (SELECT FROM device_no_spent s WHERE s.device_no = d.device_no) FROM device d";
+    let rows = snapshot.query(sql, &[]).await?;
     for row in rows {
         match device(&row) {
             Ok(device) => {
@@ -160,10 +209,17 @@ fn device(row: &Row) -> Result<Device, String> {
         return Err(format!("write its id as {id}"));
     }
     known_zone(row.get(5))?;
+    let no: i64 = row.get(0);
+    if !u64::try_from(no).is_ok_and(|no| (1..=DeviceNo::MAX).contains(&no)) {
+        return Err(format!("its device_no {no} leaves no room for fields: add it without a device_no"));
+    }
+    if row.get(7) {
+        return Err(format!("its device_no {no} stood for another device before: add it without a device_no"));
+    }
     let variables: BTreeMap<String, String> =
         serde_json::from_value(row.get(4)).map_err(|error| format!("its variables are not an object of texts ({error})"))?;
     Ok(Device {
-        no: DeviceNo(row.get::<_, i64>(0) as u64),
+        no: DeviceNo(no as u64),
         tenant: TenantNo(row.get::<_, i32>(1) as u32),
         id,
         template: TemplateNo(row.get::<_, i32>(3) as u32),

@@ -3,7 +3,7 @@
 use dataflows::graph::PartitionState;
 
 /// The format of a checkpoint's bytes. A checkpoint of another version is refused.
-pub const CHECKPOINT_VERSION: u32 = 1;
+pub const CHECKPOINT_VERSION: u32 = 2;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]

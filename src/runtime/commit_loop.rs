@@ -1,17 +1,19 @@
 //! The committer task of a worker: all of its talk with the database.
 //!
 //! It takes the worker's partitions, brings their checkpoints, and then commits what the worker
-//! hands over, one transaction at a time. When a commit fails it asks the database where it stands:
-//! the commit may have been applied (a lost answer), or not (try again), or the database may be
-//! older than we left it (a crash, a failover): then everything starts again from what it holds.
+//! hands over, one transaction at a time. A commit of which nothing was written is tried again, for
+//! as long as it takes. When its answer was lost or it was fenced, the database is asked where it stands:
+//! the commit may have been applied, or not (try again), or the database may be older than we left it
+//! (a crash, a failover): then everything starts again from what it holds.
 
 use super::checkpoint::{self, CheckpointError};
 use super::gauges;
 use super::worker::{Assumed, ToWorker, WorkerHandle};
 use crate::log::Log;
-use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError};
+use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
-use dataflows::model::{Offset, Partition};
+use dataflows::model::{CatalogueSeries, Offset, Partition};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
@@ -51,7 +53,7 @@ pub enum CommitLoopError {
     /// The log starts behind the place from which the database wants to be replayed.
     #[error(
         "partition {partition} must be replayed from offset {needed}, but the log starts at {start}: {} records are missing. Restore \
-         the log, or accept the loss with `weir log adopt`", start.0 - needed.0
+         the log, or accept the loss: `weir log adopt` shows what it is", start.0 - needed.0
     )]
     LogTruncated {
         /// Which.
@@ -97,7 +99,7 @@ impl CommitLoop {
                 }
                 Err(Retry::Never(error)) => return Err(error),
                 Err(Retry::Later(error)) => {
-                    tracing::warn!(%error, retry_in = ?backoff.next, "the database is not available; the log goes on taking uplinks");
+                    told(&error, &backoff);
                     if self.commits.is_closed() {
                         return Ok(());
                     }
@@ -111,49 +113,55 @@ impl CommitLoop {
     async fn take(&self) -> Result<Vec<Assumed>, Retry> {
         let ends: Vec<_> = self.partitions.iter().map(|p| (*p, self.log.end(*p))).collect();
         let taken = self.store.take(&self.owner, self.log.id(), &ends).await?;
+        let checkpoints = self.store.load_checkpoints(&self.partitions, self.log.id()).await?;
+        let mut checkpoints: HashMap<Partition, StoredCheckpoint> = checkpoints.into_iter().map(|c| (c.partition, c)).collect();
+        let mut catalogue = Catalogue::default();
         let mut assumed = Vec::with_capacity(taken.len());
-        for taken in taken {
-            let partition = taken.partition;
-            let stored = self.store.load_checkpoint(partition, self.log.id()).await?;
-            let checkpoint = match stored {
-                None => (Offset(0), PartitionState::default()),
-                Some(stored) => {
-                    let state = checkpoint::decode(stored.version, &stored.state)
-                        .map_err(|error| Retry::Never(CommitLoopError::Checkpoint { partition, error }))?;
-                    (stored.offset, state)
-                }
-            };
+        for Taken { partition, offset: committed, begins, owner_epoch } in taken {
+            let stored = checkpoints.remove(&partition);
+            let needed = stored.as_ref().map_or(begins, |stored| stored.offset);
             let start = self.log.start(partition);
-            if checkpoint.0 < start {
-                return Err(Retry::Never(CommitLoopError::LogTruncated { partition, needed: checkpoint.0, start }));
+            if needed < start {
+                return Err(Retry::Never(CommitLoopError::LogTruncated { partition, needed, start }));
             }
-            tracing::info!(%partition, committed = %taken.offset, replay_from = %checkpoint.0, "took the partition");
-            assumed.push(Assumed { partition, owner_epoch: taken.owner_epoch, committed: taken.offset, checkpoint });
+            let knows_all_series = stored.as_ref().is_some_and(|stored| !stored.precedes_adoption);
+            let mut state = match stored {
+                Some(stored) => decode(stored).await.map_err(Retry::Never)?,
+                None => PartitionState::default(),
+            };
+            if !knows_all_series {
+                state = state.seeded(catalogue.of(partition, self).await?);
+            }
+            tracing::info!(%partition, %committed, replay_from = %needed, "took the partition");
+            assumed.push(Assumed { partition, owner_epoch, committed, checkpoint: (needed, state) });
         }
         Ok(assumed)
     }
 
     /// Commits what the worker hands over until it ends, or the database turns out to be elsewhere.
     async fn commit_all(&mut self) -> Result<End, CommitLoopError> {
-        let mut connection = None;
+        let mut committer = Committer::new(&self.store);
         while let Some(commit) = self.commits.recv().await {
             let mut backoff = Backoff::default();
             loop {
-                match self.try_commit(&mut connection, &commit).await {
+                let ask = match try_commit(&mut committer, &commit).await {
                     Ok(()) => break,
-                    Err(CommitError::Stop(reason)) => {
-                        tracing::error!(%reason, "the database refuses to store; nothing is lost, and weir tries again");
+                    Err(error @ CommitError::Stop(_)) => {
+                        tracing::error!(%error, retry_in = ?backoff.next, "the database refuses to store; nothing is lost, and weir tries again");
+                        false
                     }
-                    Err(error) => tracing::warn!(%error, retry_in = ?backoff.next, "a commit failed"),
-                }
-                connection = None;
+                    Err(error) => {
+                        tracing::warn!(%error, retry_in = ?backoff.next, "a commit failed");
+                        matches!(error, CommitError::Unknown(_) | CommitError::Fenced { .. })
+                    }
+                };
                 backoff.wait().await;
-                match self.landing(&commit).await {
-                    Ok(Landing::Landed) => break,
-                    Ok(Landing::Missed) => {}
-                    Ok(Landing::Elsewhere) => return Ok(End::Elsewhere),
-                    Err(Retry::Never(error)) => return Err(error),
-                    Err(Retry::Later(error)) => tracing::warn!(%error, "the database is not available"),
+                if ask {
+                    match self.landing(&commit, &mut backoff).await? {
+                        Landing::Landed => break,
+                        Landing::Missed => {}
+                        Landing::Elsewhere => return Ok(End::Elsewhere),
+                    }
                 }
                 if self.commits.is_closed() {
                     return Ok(End::Finished);
@@ -164,22 +172,68 @@ impl CommitLoop {
         Ok(End::Finished)
     }
 
-    async fn try_commit(&self, connection: &mut Option<Committer>, commit: &Commit) -> Result<(), CommitError> {
-        let started = Instant::now();
-        let committer = match connection {
-            Some(committer) => committer,
-            None => connection.insert(Committer::connect(&self.store).await?),
-        };
-        let committed = committer.commit(commit).await?;
-        gauges::commit(&committed, started.elapsed());
-        Ok(())
+    /// Asks the database what became of a commit, until it answers or nobody waits any more.
+    async fn landing(&self, commit: &Commit, backoff: &mut Backoff) -> Result<Landing, CommitLoopError> {
+        loop {
+            match self.store.progress().await {
+                Ok(progress) => {
+                    taken_over(commit, &progress)?;
+                    return Ok(commit.landing(&progress));
+                }
+                Err(error) => told(&error, backoff),
+            }
+            if self.commits.is_closed() {
+                return Ok(Landing::Missed);
+            }
+            backoff.wait().await;
+        }
     }
+}
 
-    /// Asks the database what became of a commit.
-    async fn landing(&self, commit: &Commit) -> Result<Landing, Retry> {
-        let progress = self.store.progress().await?;
-        taken_over(commit, &progress).map_err(Retry::Never)?;
-        Ok(commit.landing(&progress))
+async fn try_commit(committer: &mut Committer, commit: &Commit) -> Result<(), CommitError> {
+    let started = Instant::now();
+    let committed = committer.commit(commit).await?;
+    gauges::commit(&committed, started.elapsed());
+    if let Some(refused) = committed.refused.first() {
+        let (rows, partition, offset) = (committed.refused.len(), refused.partition, refused.offset);
+        tracing::warn!(rows, %partition, %offset, example = refused.detail, "the database refused rows: they are in quarantine");
+    }
+    Ok(())
+}
+
+/// States are large: other tasks of the runtime answer requests meanwhile.
+async fn decode(stored: StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
+    let partition = stored.partition;
+    let decoded = tokio::task::spawn_blocking(move || checkpoint::decode(stored.version, &stored.state)).await;
+    decoded.expect("decoding a state does not panic").map_err(|error| CommitLoopError::Checkpoint { partition, error })
+}
+
+/// The series that have numbers, by partition; read when the first partition asks.
+#[derive(Default)]
+struct Catalogue {
+    by_partition: Option<HashMap<Partition, Vec<CatalogueSeries>>>,
+}
+
+impl Catalogue {
+    /// Takes out those of a partition.
+    async fn of(&mut self, partition: Partition, of: &CommitLoop) -> Result<Vec<CatalogueSeries>, StoreError> {
+        if self.by_partition.is_none() {
+            let mut by_partition = HashMap::<_, Vec<_>>::new();
+            for series in of.store.numbered_series().await? {
+                by_partition.entry(Partition::of(&series.device, of.log.partitions())).or_default().push(series);
+            }
+            self.by_partition = Some(by_partition);
+        }
+        Ok(self.by_partition.as_mut().and_then(|all| all.remove(&partition)).unwrap_or_default())
+    }
+}
+
+/// Says what keeps the committer from its work: what passes by itself, or what a person has to mend.
+fn told(error: &StoreError, backoff: &Backoff) {
+    if error.is_transient() {
+        tracing::warn!(%error, retry_in = ?backoff.next, "the database is not available; the log goes on taking uplinks");
+    } else {
+        tracing::error!(%error, retry_in = ?backoff.next, "the database cannot be used; the log goes on taking uplinks, and weir tries again");
     }
 }
 
@@ -207,7 +261,7 @@ enum Retry {
 
 impl From<StoreError> for Retry {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::Later(error) } else { Self::Never(CommitLoopError::Refused(error)) }
+        if error.is_final() { Self::Never(CommitLoopError::Refused(error)) } else { Self::Later(error) }
     }
 }
 

@@ -42,30 +42,64 @@ impl Intake for LogIntake {
         if self.stopping.load(Ordering::Acquire) {
             return Err(IntakeError::Stopping);
         }
+        let unknown = |uplink: &Uplink| self.directory.would_admit(access.tenant, &uplink.device, access.provision);
+        if uplinks.iter().any(unknown) {
+            let (directory, log, access) = (Arc::clone(&self.directory), self.log.clone(), access.clone());
+            // A task of its own: when the client goes away, this future is dropped, but what is appended
+            // must be confirmed.
+            return tokio::spawn(append_with_devices(directory, log, access, uplinks))
+                .await
+                .unwrap_or(Err(IntakeError::Stopping));
+        }
         let partitions = self.log.partitions();
-        let mut made = Vec::new();
-        let mut records = Vec::with_capacity(uplinks.len());
-        // Held only where a device is made: the directory's snapshot must not miss its record.
-        let mut changing = None;
-        for uplink in uplinks {
-            let partition = Partition::of(&uplink.device, partitions);
-            if let Some(device) = self.directory.admit(access.tenant, &uplink.device, access.provision) {
-                if changing.is_none() {
-                    changing = Some(self.directory.changing().await);
-                }
-                let change = RegistryChange::Device(device);
-                let body = codec::encode(&Record::Registry(Box::new(change.clone())));
-                made.push((records.len(), partition, change));
-                records.push(NewRecord { partition, body });
-            }
-            records.push(NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(uplink))) });
-        }
-        let offsets = self.log.append(records).await.map_err(refusal)?;
-        for (at, partition, change) in made {
-            self.directory.confirm(partition, offsets[at], change);
-        }
-        Ok(())
+        let records = uplinks.into_iter().map(|uplink| record(uplink, partitions)).collect();
+        self.log.append(records).await.map(|_| ()).map_err(refusal)
     }
+}
+
+/// Appends uplinks, and before each of a device that is not known the record that makes it.
+async fn append_with_devices(
+    directory: Arc<Directory>,
+    log: Log,
+    access: Access,
+    uplinks: Vec<Uplink>,
+) -> Result<(), IntakeError> {
+    // Held to the end: the directory's snapshot must not miss a record, and the daemon's end waits for it.
+    let changing = directory.changing().await;
+    let partitions = log.partitions();
+    let mut made = Vec::new();
+    let mut records = Vec::with_capacity(uplinks.len());
+    for uplink in uplinks {
+        if let Some(device) = directory.admit(access.tenant, &uplink.device, access.provision) {
+            let partition = Partition::of(&device.id, partitions);
+            let body = codec::encode(&Record::Registry(Box::new(RegistryChange::Device(device.clone()))));
+            made.push((records.len(), partition, device));
+            records.push(NewRecord { partition, body });
+        }
+        records.push(record(uplink, partitions));
+    }
+    let appended = log.append(records).await;
+    let accepted = match appended {
+        Ok(offsets) => {
+            for (at, partition, device) in made {
+                directory.confirm(partition, offsets[at], RegistryChange::Device(device));
+            }
+            Ok(())
+        }
+        Err(error) => {
+            made.iter().for_each(|(_, _, device)| directory.withdraw(device));
+            Err(refusal(error))
+        }
+    };
+    // The guard goes last: whoever waits for it finds the log free.
+    drop((directory, log));
+    drop(changing);
+    accepted
+}
+
+fn record(uplink: Uplink, partitions: u16) -> NewRecord {
+    let partition = Partition::of(&uplink.device, partitions);
+    NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(uplink))) }
 }
 
 fn refusal(error: AppendError) -> IntakeError {
@@ -135,5 +169,47 @@ mod tests {
         check(AppendError::Closed, IntakeError::Stopping);
         check(AppendError::RecordTooLarge { bytes: 2, max: 1 }, IntakeError::TooLarge { bytes: 2, max: 1 });
         check(AppendError::AppendTooLarge { bytes: 2, max: 1 }, IntakeError::TooLarge { bytes: 2, max: 1 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Clock, LogOptions};
+    use dataflows::model::{EventTime, TemplateNo, TenantNo};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_device_is_in_effect_also_when_its_sender_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(&dir.path().join("log"), LogOptions::default(), Clock::system()).unwrap();
+        let directory = Arc::new(Directory::open(dir.path(), log.clone()).unwrap());
+        let intake = LogIntake::new(Arc::clone(&directory), log.clone(), Arc::default());
+        let provision = Some(TemplateNo(1));
+        let access = Access { tenant: TenantNo(1), may_write: true, may_read: false, provision, name: "t".into() };
+        let device = DeviceId::parse("pump").unwrap();
+        let uplink = Uplink {
+            tenant: TenantNo(1),
+            device: device.clone(),
+            received_at: EventTime(0),
+            fport: None,
+            fcnt: None,
+            message_id: None,
+            frame: vec![],
+            decoded: None,
+            receptions: vec![],
+        };
+        tokio::select! {
+            biased;
+            accepted = intake.accept(&access, vec![uplink]) => panic!("no fsync is that fast: {accepted:?}"),
+            () = std::future::ready(()) => {}
+        }
+        let confirmed = async {
+            while directory.devices() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), confirmed).await.expect("its record is in the log");
+        assert_eq!(log.end(Partition::of(&device, log.partitions())).0, 2);
     }
 }

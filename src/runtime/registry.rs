@@ -7,6 +7,7 @@ use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
+use uuid::Uuid;
 
 /// The tables are compared at least this often, whether or not anybody says that they changed.
 const PERIOD: Duration = Duration::from_secs(300);
@@ -26,11 +27,15 @@ enum Problem {
 }
 
 /// Keeps `directory` in step with the database until it is dropped.
-pub(super) async fn run(store: Store, directory: Arc<Directory>, decoders: Decoders) {
+pub(super) async fn run(store: Store, log: Uuid, directory: Arc<Directory>, decoders: Decoders) {
     let mut told = Vec::new();
     loop {
-        if let Err(problem) = follow(&store, &directory, &decoders, &mut told).await {
-            tracing::warn!(error = %problem, "what is in effect stays as it is");
+        if let Err(problem) = follow(&store, log, &directory, &decoders, &mut told).await {
+            match problem {
+                // Somebody has to look; all else passes.
+                Problem::Directory(error) => tracing::error!(%error, "what is in effect stays as it is"),
+                problem => tracing::warn!(error = %problem, "what is in effect stays as it is"),
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -62,16 +67,28 @@ async fn put_missing(client: &tokio_postgres::Client, decoders: &Decoders) -> Re
 }
 
 /// Follows over one connection, until it fails.
-async fn follow(store: &Store, directory: &Directory, decoders: &Decoders, told: &mut Vec<BadRow>) -> Result<(), Problem> {
+async fn follow(
+    store: &Store,
+    log: Uuid,
+    directory: &Directory,
+    decoders: &Decoders,
+    told: &mut Vec<BadRow>,
+) -> Result<(), Problem> {
     let (mut client, mut notices) = store.listen(tables::CHANNEL).await?;
+    directory.never_again(&tables::provisioned(&client).await?);
     loop {
         put_missing(&client, decoders).await?;
         let read = tables::read(&mut client, |hash| decoders.has(hash)).await?;
-        tell(&read.bad, told);
-        let changes = directory.reconcile(&read.wanted).await?;
-        if changes > 0 {
-            tracing::info!(changes, "registry changes are in the log");
+        directory.check(&read.wanted)?;
+        if !read.wanted.is_empty() && read.wanted.registry_of != Some(log) {
+            tables::note_log(&client, log).await?;
         }
+        let mut reconciled = directory.reconcile(read.wanted).await?;
+        if reconciled.changes > 0 {
+            tracing::info!(changes = reconciled.changes, "registry changes are in the log");
+        }
+        reconciled.bad.extend(read.bad);
+        tell(&reconciled.bad, told);
         directory.save(false).await?;
         if wait(&mut notices).await.is_none() {
             return Ok(());

@@ -107,7 +107,7 @@ async fn work(
     let retention_us = i64::try_from(config.log.retention.as_micros()).unwrap_or(i64::MAX);
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
     registry::fetch_decoders(&store, decoders).await;
-    tasks.spawn(registry::run(store.clone(), Arc::clone(directory), decoders.clone()));
+    tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone()));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
     crew.commit_to(&store, &config.runtime.owner);
     crew.failure().await
@@ -125,11 +125,14 @@ async fn reach(config: &Config, partitions: u16) -> Result<Store, StoreError> {
         };
         match reached.await {
             Ok(store) => return Ok(store),
+            Err(error) if error.is_final() => return Err(error),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the database is not available; the log takes uplinks meanwhile");
-                tokio::time::sleep(DATABASE_RETRY).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the database cannot be used; the log takes uplinks meanwhile, and weir tries again");
+            }
         }
+        tokio::time::sleep(DATABASE_RETRY).await;
     }
 }

@@ -1,10 +1,10 @@
 //! States of partitions, from which a replay begins.
 
 use super::error::Doing;
-use super::progress::{number, wire};
+use super::progress::{number, offset_of, wire};
 use super::{Store, StoreError};
 use dataflows::model::{Offset, Partition};
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
 /// The state of one partition, to join a commit.
@@ -25,26 +25,37 @@ pub struct Checkpoint {
 /// A checkpoint as it was stored.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StoredCheckpoint {
+    /// The partition.
+    pub partition: Partition,
     /// The first record that the state has not seen.
     pub offset: Offset,
     /// The version of the state's encoding.
     pub version: u32,
     /// The state, compressed.
     pub state: Vec<u8>,
+    /// It was taken before its log was adopted (again): other logs may have numbered series since.
+    pub precedes_adoption: bool,
 }
 
 impl Store {
-    /// Gives the newest checkpoint of a partition that its progress has reached.
-    pub async fn load_checkpoint(&self, partition: Partition, log: Uuid) -> Result<Option<StoredCheckpoint>, StoreError> {
-        let sql = "SELECT c.\"offset\", c.version, c.state FROM checkpoint c JOIN progress p USING (\"partition\", log_id) \
-                   WHERE c.\"partition\" = $1 AND c.log_id = $2 AND c.\"offset\" <= p.\"offset\" ORDER BY c.\"offset\" DESC LIMIT 1";
+    /// Gives, for each partition that has one, the newest checkpoint that its progress has reached.
+    pub async fn load_checkpoints(&self, partitions: &[Partition], log: Uuid) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let sql = "SELECT DISTINCT ON (c.\"partition\") c.\"partition\", c.\"offset\", c.version, c.state, \
+                   p.adopted_at IS NOT NULL AND c.taken_at <= p.adopted_at \
+                   FROM checkpoint c JOIN progress p USING (\"partition\", log_id) \
+                   WHERE c.\"partition\" = ANY ($1) AND c.log_id = $2 AND c.\"offset\" <= p.\"offset\" \
+                   ORDER BY c.\"partition\", c.\"offset\" DESC";
         let client = self.client().await?;
-        let row = client.query_opt(sql, &[&number(partition), &log]).await.doing("the checkpoint could not be read")?;
-        Ok(row.map(|row| StoredCheckpoint {
-            offset: Offset(row.get::<_, i64>(0).cast_unsigned()),
-            version: row.get::<_, i32>(1).cast_unsigned(),
-            state: row.get(2),
-        }))
+        let partitions: Vec<i16> = partitions.iter().map(|partition| number(*partition)).collect();
+        let rows = client.query(sql, &[&partitions, &log]).await.doing("the checkpoints could not be read")?;
+        let stored = |row: tokio_postgres::Row| StoredCheckpoint {
+            partition: Partition(row.get::<_, i16>(0).cast_unsigned()),
+            offset: offset_of(&row, 1),
+            version: row.get::<_, i32>(2).cast_unsigned(),
+            state: row.get(3),
+            precedes_adoption: row.get(4),
+        };
+        Ok(rows.into_iter().map(stored).collect())
     }
 
     /// Gives, for each partition that has one, the offset of the oldest checkpoint that is kept: the
@@ -65,34 +76,21 @@ impl Store {
                      ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         transaction.batch_execute(flush).await.doing(doing)?;
         transaction.commit().await.doing(doing)?;
-        Ok(rows
-            .iter()
-            .map(|row| (Partition(row.get::<_, i16>(0).cast_unsigned()), Offset(row.get::<_, i64>(1).cast_unsigned())))
-            .collect())
+        Ok(rows.iter().map(|row| (Partition(row.get::<_, i16>(0).cast_unsigned()), offset_of(row, 1))).collect())
     }
 }
 
-/// Adds a checkpoint and keeps the last two of its partition.
+/// Adds a checkpoint and keeps the last two of its partition and log.
 pub(super) async fn store(client: &Client, checkpoint: &Checkpoint) -> Result<(), Error> {
     let partition = number(checkpoint.partition);
     let insert = "INSERT INTO checkpoint (\"partition\", \"offset\", log_id, version, state) VALUES ($1, $2, $3, $4, $5) \
-                  ON CONFLICT (\"partition\", \"offset\") DO UPDATE \
-                  SET log_id = excluded.log_id, version = excluded.version, state = excluded.state, taken_at = now()";
+                  ON CONFLICT (\"partition\", log_id, \"offset\") DO UPDATE \
+                  SET version = excluded.version, state = excluded.state, taken_at = now()";
     let version = checkpoint.version.cast_signed();
     client.execute(insert, &[&partition, &wire(checkpoint.offset), &checkpoint.log, &version, &checkpoint.state]).await?;
-    let prune = "DELETE FROM checkpoint WHERE \"partition\" = $1 AND \"offset\" NOT IN \
+    // Those of a log that was left stay, for it may be adopted again.
+    let prune = "DELETE FROM checkpoint WHERE \"partition\" = $1 AND log_id = $2 AND \"offset\" NOT IN \
                  (SELECT \"offset\" FROM checkpoint WHERE \"partition\" = $1 AND log_id = $2 ORDER BY \"offset\" DESC LIMIT 2)";
     client.execute(prune, &[&partition, &checkpoint.log]).await?;
     Ok(())
-}
-
-/// Removes a partition's checkpoints of other logs and those behind `offset`.
-pub(super) async fn remove_unusable(
-    transaction: &Transaction<'_>,
-    partition: Partition,
-    log: Uuid,
-    offset: Offset,
-) -> Result<u64, Error> {
-    let sql = "DELETE FROM checkpoint WHERE \"partition\" = $1 AND (log_id <> $2 OR \"offset\" > $3)";
-    transaction.execute(sql, &[&number(partition), &log, &wire(offset)]).await
 }

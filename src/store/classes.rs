@@ -18,17 +18,22 @@ pub(super) struct Class {
 
 /// Reads all classes, by number; the first is the standard one.
 pub(super) async fn read(client: &Client) -> Result<Vec<Class>, Error> {
-    let sql = "SELECT class_no, name, (extract(epoch FROM raw_retention) * 1000000)::int8, \
-               (extract(epoch FROM rollup_retention) * 1000000)::int8, (extract(epoch FROM chunk_interval) * 1000000)::int8 \
-               FROM retention_class ORDER BY class_no";
+    // Bounded here too, since the checks of the table can be dropped.
+    let us = |column: &str| format!("(extract(epoch FROM least({column}, interval '100 years')) * 1000000)::int8");
+    let (raw, rollup, chunk) = (us("raw_retention"), us("rollup_retention"), us("greatest(chunk_interval, interval '1 hour')"));
+    // `least` skips nulls, which mean that nothing is ever dropped.
+    let sql = format!(
+        "SELECT class_no, name, CASE WHEN raw_retention IS NOT NULL THEN {raw} END, \
+         CASE WHEN rollup_retention IS NOT NULL THEN {rollup} END, {chunk} FROM retention_class ORDER BY class_no"
+    );
     let class = |row: tokio_postgres::Row| Class {
-        no: ClassNo(u16::try_from(row.get::<_, i16>(0)).expect("a check of the table keeps class numbers positive")),
+        no: ClassNo(row.get::<_, i16>(0).cast_unsigned()),
         name: row.get(1),
         raw_retention_us: row.get(2),
         rollup_retention_us: row.get(3),
         chunk_interval_us: row.get(4),
     };
-    Ok(client.query(sql, &[]).await?.into_iter().map(class).collect())
+    Ok(client.query(&sql, &[]).await?.into_iter().map(class).collect())
 }
 
 /// All tables of these classes with the class that rules them. `quarantine` goes with the standard class.

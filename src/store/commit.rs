@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{Checkpoint, StoreError};
-use dataflows::model::{ClassNo, Counts, LogTime, Offset, Outputs, Partition, SeriesId};
+use dataflows::model::{ClassNo, Counts, LogTime, Offset, Outputs, Partition};
 
 /// All that one transaction makes visible.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -39,14 +39,14 @@ pub struct Committed {
     pub rows: u64,
     /// Bytes that were copied.
     pub bytes: u64,
-    /// Rows that went to quarantine instead.
+    /// Rows that went to quarantine instead, those of refused series included.
     pub refused: Vec<Refused>,
 }
 
 /// A row that the database refused; it stands in `quarantine`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
-    /// The table that refused it.
+    /// The table that refused it, or was not given it.
     pub table: String,
     /// The partition of the record that caused it.
     pub partition: Partition,
@@ -102,18 +102,16 @@ pub enum StopReason {
     /// The table to which refused rows go refuses them.
     #[error("the table quarantine itself refuses rows: {0}. Drop the constraint or trigger that was added to it")]
     QuarantineRefuses(#[source] StoreError),
-    /// A series id means something else in the table.
+    /// So many commits are wholly refused that the tables are at fault, not the rows.
     #[error(
-        "series {series} is {table} in the table, and {log} by the log: the state is not the one of this database. \
-         Stop weir and put database and log back to where they belong together"
+        "the database has refused all rows of {commits} commits, for instance {example}. More are not set aside one by one: \
+         look for a constraint or trigger that was added lately"
     )]
-    SeriesTaken {
-        /// The id.
-        series: SeriesId,
-        /// What it means in the table.
-        table: String,
-        /// What it means by the log.
-        log: String,
+    WhollyRefused {
+        /// How many, one after the other.
+        commits: u32,
+        /// One row of the last with the server's words.
+        example: String,
     },
     /// A class without a row.
     #[error("rows are for retention class {0}, which is not in the table retention_class: put its row back")]
@@ -132,7 +130,10 @@ pub enum Landing {
 }
 
 impl Commit {
-    /// Tells by the progress where the commit went.
+    /// Tells by the progress where the commit went, when its answer was lost or it was fenced.
+    ///
+    /// One that moves nothing but brings a checkpoint leaves no trace there: it is missed, for it may
+    /// be committed twice.
     pub fn landing(&self, progress: &[Progress]) -> Landing {
         let stands_at = |offset: fn(&Advance) -> Offset| {
             self.advances.iter().all(|advance| {
@@ -140,10 +141,10 @@ impl Commit {
                 ours.any(|p| p.owner_epoch == advance.owner_epoch && p.offset == offset(advance))
             })
         };
-        if stands_at(|advance| advance.to) {
-            Landing::Landed
-        } else if stands_at(|advance| advance.from) {
+        if stands_at(|advance| advance.from) {
             Landing::Missed
+        } else if stands_at(|advance| advance.to) {
+            Landing::Landed
         } else {
             Landing::Elsewhere
         }

@@ -3,30 +3,48 @@
 //! Invariant: whatever breaks and however often a commit is tried, its rows are in the tables once
 //! or not at all, since each try begins by moving `progress` from the offset where the rows begin.
 
+use super::bisect::{self, RefusedRow, WhollyRefused};
 use super::classes::{self, Class};
-use super::commit::{Commit, CommitError, Committed, StopReason, failed};
+use super::commit::{Commit, CommitError, Committed, Refused, StopReason, failed};
 use super::level::Layout;
-use super::rows::{self, Batches};
+use super::refusals::{RefusedSeries, RefusedSeriesSet};
+use super::rows::{self, Batches, Row};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, remedy};
-use super::{Store, StoreError, bisect, ranges};
+use super::{Store, StoreError, ranges};
 
 /// Commits on one connection, made again when it is lost.
+///
+/// State: the retention classes and refused series, as they were when the connection was made; what was
+/// refused lately.
 pub struct Committer {
     store: Store,
     /// None while a commit is under way, so that one that was dropped halfway is never continued.
     session: Option<Session>,
     classes: Vec<Class>,
+    refused: RefusedSeriesSet,
+    wholly_refused: WhollyRefused,
 }
 
 impl Committer {
+    /// Connects when there is something to commit.
+    pub fn new(store: &Store) -> Self {
+        let (classes, refused, wholly_refused) = (Vec::new(), RefusedSeriesSet::default(), WhollyRefused::default());
+        Self { store: store.clone(), session: None, classes, refused, wholly_refused }
+    }
+
     /// Opens the connection.
     pub async fn connect(store: &Store) -> Result<Self, StoreError> {
-        let session = Session::open(store).await?;
-        let mut committer = Self { store: store.clone(), session: None, classes: Vec::new() };
-        committer.read_classes(&session).await?;
-        committer.session = Some(session);
+        let mut committer = Self::new(store);
+        committer.session = Some(committer.open().await?);
         Ok(committer)
+    }
+
+    async fn open(&mut self) -> Result<Session, StoreError> {
+        let session = Session::open(&self.store).await?;
+        self.read_classes(&session).await?;
+        self.refused = RefusedSeriesSet::read(&session.client).await?;
+        Ok(session)
     }
 
     /// Makes all of `commit` visible, or nothing of it. Rows that the database refuses go to
@@ -35,7 +53,7 @@ impl Committer {
         commit.assert_consistent();
         let mut session = match self.session.take() {
             Some(session) if !session.client.is_closed() => session,
-            _ => Session::open(&self.store).await?,
+            _ => self.open().await?,
         };
         let outcome = self.commit_on(&mut session, commit).await;
         if outcome.is_ok() || session.rollback().await.is_ok() {
@@ -45,12 +63,24 @@ impl Committer {
     }
 
     async fn commit_on(&mut self, session: &mut Session, commit: &Commit) -> Result<Committed, CommitError> {
-        let batches = self.batches(session, commit).await?;
         let mut care = Care::Whole;
         let mut partitions_made = false;
+        // Series that this commit finds to be refused.
+        let mut found = Vec::new();
+        let mut batches = self.batches(session, commit, &found).await?;
         loop {
-            let source = match attempt(session, commit, &batches, care).await {
-                Ok(committed) => return Ok(committed),
+            let source = match self.attempt(session, commit, &batches, &found, care).await {
+                Ok(committed) => {
+                    tell(&found);
+                    self.refused.extend(found);
+                    return Ok(committed);
+                }
+                Err(Failure::SeriesRefused(more)) => {
+                    session.rollback().await.map_err(failed)?;
+                    found.extend(more);
+                    batches = self.batches(session, commit, &found).await?;
+                    continue;
+                }
                 Err(Failure::Fenced(partition)) => return Err(CommitError::Fenced { partition }),
                 Err(Failure::Stop(reason)) => return Err(reason.into()),
                 Err(Failure::AnswerLost(source)) => return Err(CommitError::Unknown(failed(source))),
@@ -72,12 +102,19 @@ impl Committer {
     }
 
     /// Sorts the rows into tables; makes those of a class that was added lately.
-    async fn batches<'a>(&mut self, session: &Session, commit: &'a Commit) -> Result<Batches<'a>, CommitError> {
-        if let Ok(batches) = rows::batches(&commit.outputs, &self.classes) {
+    async fn batches<'a>(
+        &mut self,
+        session: &Session,
+        commit: &'a Commit,
+        found: &[RefusedSeries],
+    ) -> Result<Batches<'a>, CommitError> {
+        let mut refused = self.refused.clone();
+        refused.extend(found.iter().cloned());
+        if let Ok(batches) = rows::batches(commit, &self.classes, &refused) {
             return Ok(batches);
         }
         self.read_classes(session).await?;
-        rows::batches(&commit.outputs, &self.classes).map_err(|class| StopReason::ClassMissing(class).into())
+        rows::batches(commit, &self.classes, &refused).map_err(|class| StopReason::ClassMissing(class).into())
     }
 
     /// Reads the classes, each of which then has its tables.
@@ -98,9 +135,9 @@ impl Committer {
     ) -> Result<(), tokio_postgres::Error> {
         for (table, class) in classes::all(&self.classes) {
             let of_table = batches.tables.iter().chain([&batches.quarantine]).filter(|batch| batch.table == table);
-            let mut instants: Vec<i64> = of_table.flat_map(|batch| batch.rows.iter().filter_map(rows::Row::at_us)).collect();
+            let mut instants: Vec<i64> = of_table.flat_map(|batch| batch.rows.iter().filter_map(Row::at_us)).collect();
             if table == batches.quarantine.table {
-                // Rows that may yet be refused come with the log time of their advance.
+                // Rows that are refused come with the log time of their advance.
                 instants.extend(commit.advances.iter().map(|advance| advance.log_time.0));
             }
             let existing = ranges::existing(&session.client, Layout::Partitions, &table).await?;
@@ -109,6 +146,44 @@ impl Committer {
             }
         }
         Ok(())
+    }
+
+    /// Tries the whole transaction once.
+    async fn attempt(
+        &mut self,
+        session: &mut Session,
+        commit: &Commit,
+        batches: &Batches<'_>,
+        found: &[RefusedSeries],
+        care: Care,
+    ) -> Result<Committed, Failure> {
+        session.begin(&commit.advances).await?;
+        let mut committed = Committed::default();
+        let refused = match care {
+            Care::Whole => write_whole(session, batches, &mut committed).await?,
+            Care::Halves => bisect::write(session, commit, batches, &mut self.wholly_refused, &mut committed).await?,
+        };
+        let refused: Vec<&RefusedRow> = batches.set_aside.iter().chain(&refused).collect();
+        session.remember(found).await?;
+        match write_quarantine(session, batches, &refused, &mut committed).await {
+            Err(Failure::Server(source)) if care == Care::Halves && remedy(&source) == Remedy::Bisect => {
+                let doing = "the quarantine was not written";
+                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, source })));
+            }
+            written => written?,
+        }
+        if let Some(checkpoint) = &commit.checkpoint {
+            session.checkpoint(checkpoint).await?;
+        }
+        match session.client.batch_execute("COMMIT").await {
+            Ok(()) => {}
+            Err(error) if answer_lost(&error) => return Err(Failure::AnswerLost(error)),
+            Err(error) => return Err(error.into()),
+        }
+        if care == Care::Whole && committed.rows > batches.quarantine.rows.len() as u64 {
+            self.wholly_refused = WhollyRefused::default();
+        }
+        Ok(committed)
     }
 }
 
@@ -121,24 +196,51 @@ enum Care {
     Halves,
 }
 
-async fn attempt(session: &mut Session, commit: &Commit, batches: &Batches<'_>, care: Care) -> Result<Committed, Failure> {
-    session.begin(&commit.advances).await?;
-    let mut committed = Committed::default();
-    match care {
-        Care::Whole => {
-            for batch in batches.tables.iter().chain([&batches.quarantine]).filter(|batch| !batch.rows.is_empty()) {
-                committed.bytes += session.write(&batch.table, &batch.rows).await?;
-                committed.rows += batch.rows.len() as u64;
-            }
-        }
-        Care::Halves => committed = bisect::write(session, commit, batches).await?,
+/// Writes all tables but the quarantine.
+async fn write_whole(
+    session: &mut Session,
+    batches: &Batches<'_>,
+    committed: &mut Committed,
+) -> Result<Vec<RefusedRow>, Failure> {
+    for batch in &batches.tables {
+        committed.bytes += session.write(&batch.table, &batch.rows).await?;
+        committed.rows += batch.rows.len() as u64;
     }
-    if let Some(checkpoint) = &commit.checkpoint {
-        session.checkpoint(checkpoint).await?;
+    Ok(Vec::new())
+}
+
+/// Writes the quarantine: what the graph set aside, and what the tables refuse.
+async fn write_quarantine(
+    session: &mut Session,
+    batches: &Batches<'_>,
+    refused: &[&RefusedRow],
+    committed: &mut Committed,
+) -> Result<(), Failure> {
+    if !refused.is_empty() {
+        bisect::count(session, refused).await?;
     }
-    match session.client.batch_execute("COMMIT").await {
-        Ok(()) => Ok(committed),
-        Err(error) if answer_lost(&error) => Err(Failure::AnswerLost(error)),
-        Err(error) => Err(error.into()),
+    let rows: Vec<Row<'_>> =
+        batches.quarantine.rows.iter().copied().chain(refused.iter().map(|refused| Row::Refused(refused))).collect();
+    if !rows.is_empty() {
+        committed.bytes += session.write(&batches.quarantine.table, &rows).await?;
+    }
+    committed.rows += batches.quarantine.rows.len() as u64;
+    let of_row = |row: &&RefusedRow| Refused {
+        table: row.table.clone(),
+        partition: row.partition,
+        offset: row.offset,
+        detail: row.detail.clone(),
+    };
+    committed.refused = refused.iter().map(of_row).collect();
+    Ok(())
+}
+
+/// A person has to look at each of them, once.
+fn tell(found: &[RefusedSeries]) {
+    for RefusedSeries { series, why } in found {
+        tracing::error!(
+            series = %series.series, device = %series.device, tenant = %series.tenant, field = %series.field, %why,
+            "a series is refused: its rows go to quarantine from now on. Remove the device and add it again to give it new series"
+        );
     }
 }

@@ -59,8 +59,8 @@ pub enum StoreError {
     ExtensionGone,
     /// The progress is that of another log.
     #[error(
-        "partition {partition} holds what came from log {found}, and this log is {ours}. If the other log is lost for good, \
-         `weir log adopt` goes on with this one and names what was lost"
+        "partition {partition} holds what came from log {found}, and this log is {ours}. Look whether database and data directory \
+         belong together. If the other log is lost for good, `weir log adopt` shows what going on with this one would lose"
     )]
     ForeignLog {
         /// The partition.
@@ -73,7 +73,7 @@ pub enum StoreError {
     /// The log ends before the progress.
     #[error(
         "partition {partition} is committed up to offset {progress}, but the log ends at {log_end}: the log lost its end or is \
-         an old copy. Bring the right log back, or go on with this one by `weir log adopt`, which names what was lost"
+         an old copy. Bring the right log back, or go on with this one: `weir log adopt` shows what that would lose"
     )]
     LogBehind {
         /// The partition.
@@ -101,6 +101,20 @@ impl StoreError {
             Self::OlderTimeline { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether nothing that is done in the database can mend it: the daemon was given the wrong log or
+    /// settings. Everything else is tried again for as long as it takes, since ingest does not need
+    /// the database meanwhile.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Url(_)
+                | Self::PartitionCount { .. }
+                | Self::PartitionRange(_)
+                | Self::ForeignLog { .. }
+                | Self::LogBehind { .. }
+        )
     }
 }
 

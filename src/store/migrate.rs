@@ -8,9 +8,10 @@ use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
 /// Every file of `migrations/`, in order.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("V1__registry", include_str!("../../migrations/V1__registry.sql")),
     ("V2__progress", include_str!("../../migrations/V2__progress.sql")),
+    ("V3__numbers_and_logs", include_str!("../../migrations/V3__numbers_and_logs.sql")),
 ];
 
 /// Held while migrating, so that daemons that start together do it one after the other.

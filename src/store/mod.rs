@@ -7,11 +7,14 @@
 //! | module | does |
 //! |---|---|
 //! | `migrate`, `classes`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
-//! | `progress`, `checkpoint` | take partitions, tell how far the tables are, keep states |
-//! | `commit`, `committer`, `session`, `rows`, `copy`, `bisect` | sort and encode rows, write them, decide about errors |
+//! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
+//! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
+//! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
 //! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention |
 
+mod adoption;
 mod bisect;
+mod catalogue;
 mod checkpoint;
 mod classes;
 mod commit;
@@ -25,19 +28,21 @@ pub mod maintenance;
 mod migrate;
 mod progress;
 mod ranges;
+mod refusals;
 mod rows;
 mod session;
 mod sqlstate;
 mod tables;
 mod timestamp;
 
+pub use adoption::{Adoption, Extent, LostRange};
 pub use checkpoint::{Checkpoint, StoredCheckpoint};
 pub use commit::{Advance, Commit, CommitError, Committed, Landing, Refused, StopReason};
 pub use committer::Committer;
 pub use config::{StoreConfig, SynchronousCommit};
 pub use error::StoreError;
 pub use level::Level;
-pub use progress::{LostRange, Progress, Taken};
+pub use progress::{Progress, Taken};
 pub use sqlstate::{Remedy, classify};
 pub use timestamp::Timestamp;
 

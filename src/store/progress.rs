@@ -1,8 +1,9 @@
 //! Who owns a partition, and how far the tables hold its log.
 
 use super::error::Doing;
+use super::sqlstate::words;
 use super::timestamp::Timestamp;
-use super::{Store, StoreError, checkpoint};
+use super::{Store, StoreError};
 use dataflows::model::{Counts, LogTime, Offset, Partition};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Row, Transaction};
@@ -15,6 +16,8 @@ pub struct Taken {
     pub partition: Partition,
     /// The first record that is not committed.
     pub offset: Offset,
+    /// Where a replay without a checkpoint begins.
+    pub begins: Offset,
     /// What each commit has to show.
     pub owner_epoch: u64,
 }
@@ -26,6 +29,8 @@ pub struct Progress {
     pub partition: Partition,
     /// The first record that is not committed.
     pub offset: Offset,
+    /// Where a replay without a checkpoint begins: 0, but for what `weir log adopt` gave up.
+    pub begins: Offset,
     /// How many times the partition was taken.
     pub owner_epoch: u64,
     /// Who took it last.
@@ -38,19 +43,6 @@ pub struct Progress {
     pub refused: u64,
     /// When the log took the last committed record in; none before the first commit.
     pub log_time: Option<LogTime>,
-}
-
-/// Records that neither the tables nor the adopted log hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LostRange {
-    /// The partition.
-    pub partition: Partition,
-    /// The log that held them.
-    pub log: Uuid,
-    /// The first of them.
-    pub from: Offset,
-    /// The first behind them; none where only the lost log could tell.
-    pub to: Option<Offset>,
 }
 
 impl Store {
@@ -76,41 +68,11 @@ impl Store {
             let sql = "UPDATE progress SET owner_epoch = owner_epoch + 1, owner = $2, updated_at = now() WHERE \"partition\" = $1 \
                        RETURNING owner_epoch";
             let row = transaction.query_one(sql, &[&number(partition), &owner]).await.doing(doing)?;
-            taken.push(Taken { partition, offset: progress.offset, owner_epoch: row.get::<_, i64>(0).cast_unsigned() });
+            let owner_epoch = row.get::<_, i64>(0).cast_unsigned();
+            taken.push(Taken { partition, offset: progress.offset, begins: progress.begins, owner_epoch });
         }
         transaction.commit().await.doing(doing)?;
         Ok(taken)
-    }
-
-    /// Goes on with `log` in place of the one that the tables came from, and names what is lost.
-    /// Each partition comes with the offset where `log` ends.
-    ///
-    /// A log that is not the one in `progress` is read from its start; one that is, but ends before
-    /// `progress`, is read on from its end. Checkpoints that do not belong to the log are removed,
-    /// and every partition changes hands, so that no daemon goes on with the log before.
-    pub async fn adopt(&self, log: Uuid, ends: &[(Partition, Offset)]) -> Result<Vec<LostRange>, StoreError> {
-        let doing = "the log could not be adopted";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.doing(doing)?;
-        transaction.batch_execute("SET LOCAL synchronous_commit = on").await.doing(doing)?;
-        let mut lost = Vec::new();
-        for (partition, end) in in_order(ends) {
-            let before = lock(&transaction, partition, "weir log adopt", log).await?;
-            let (offset, range) = if before.log != log {
-                (Offset(0), Some(LostRange { partition, log: before.log, from: before.offset, to: None }))
-            } else if end < before.offset {
-                (end, Some(LostRange { partition, log, from: end, to: Some(before.offset) }))
-            } else {
-                (before.offset, None)
-            };
-            let sql = "UPDATE progress SET log_id = $2, \"offset\" = $3, owner_epoch = owner_epoch + 1, owner = 'weir log adopt', \
-                       updated_at = now() WHERE \"partition\" = $1";
-            transaction.execute(sql, &[&number(partition), &log, &wire(offset)]).await.doing(doing)?;
-            checkpoint::remove_unusable(&transaction, partition, log, offset).await.doing(doing)?;
-            lost.extend(range);
-        }
-        transaction.commit().await.doing(doing)?;
-        Ok(lost)
     }
 
     /// Reads the progress of every partition that was ever taken, by partition.
@@ -120,38 +82,57 @@ impl Store {
             .query(&format!("SELECT {COLUMNS} FROM progress ORDER BY \"partition\""), &[])
             .await
             .doing("the progress could not be read")?;
-        Ok(rows.iter().map(from_row).collect())
+        rows.iter().map(from_row).collect()
     }
 }
 
-const COLUMNS: &str = "\"partition\", \"offset\", owner_epoch, owner, log_id, counts, refused, log_time";
+/// What [`from_row`] reads.
+pub(super) const COLUMNS: &str = "\"partition\", \"offset\", owner_epoch, owner, log_id, counts, refused, log_time, begins";
 
 /// Locks a partition's row, making it at offset 0 where there is none.
-async fn lock(transaction: &Transaction<'_>, partition: Partition, owner: &str, log: Uuid) -> Result<Progress, StoreError> {
+pub(super) async fn lock(
+    transaction: &Transaction<'_>,
+    partition: Partition,
+    owner: &str,
+    log: Uuid,
+) -> Result<Progress, StoreError> {
     let doing = "the progress could not be locked";
     let insert = "INSERT INTO progress (\"partition\", \"offset\", owner_epoch, owner, log_id, counts) \
                   VALUES ($1, 0, 0, $2, $3, $4) ON CONFLICT DO NOTHING";
     let params = (number(partition), Json(Counts::default()));
     transaction.execute(insert, &[&params.0, &owner, &log, &params.1]).await.doing(doing)?;
     let select = format!("SELECT {COLUMNS} FROM progress WHERE \"partition\" = $1 FOR UPDATE");
-    Ok(from_row(&transaction.query_one(&select, &[&params.0]).await.doing(doing)?))
+    from_row(&transaction.query_one(&select, &[&params.0]).await.doing(doing)?)
 }
 
-fn from_row(row: &Row) -> Progress {
-    Progress {
+/// Reads a row of [`COLUMNS`].
+pub(super) fn from_row(row: &Row) -> Result<Progress, StoreError> {
+    Ok(Progress {
         partition: Partition(row.get::<_, i16>(0).cast_unsigned()),
-        offset: Offset(row.get::<_, i64>(1).cast_unsigned()),
+        offset: offset_of(row, 1),
         owner_epoch: row.get::<_, i64>(2).cast_unsigned(),
         owner: row.get(3),
         log: row.get(4),
-        counts: row.get::<_, Json<Counts>>(5).0,
+        counts: read_counts(row, 5)?,
         refused: row.get::<_, i64>(6).cast_unsigned(),
         log_time: row.get::<_, Option<Timestamp>>(7).map(|at| LogTime(at.0)),
-    }
+        begins: offset_of(row, 8),
+    })
+}
+
+/// Reads a column that holds an offset.
+pub(super) fn offset_of(row: &Row, column: usize) -> Offset {
+    Offset(row.get::<_, i64>(column).cast_unsigned())
+}
+
+/// Reads a column that holds counts.
+pub(super) fn read_counts(row: &Row, column: usize) -> Result<Counts, StoreError> {
+    let counts = row.try_get::<_, Json<Counts>>(column).map(|counts| counts.0);
+    counts.map_err(|error| StoreError::Unreadable { what: "the counts of a partition's progress", why: words(&error) })
 }
 
 /// In the order of partitions, in which all lock.
-fn in_order(partitions: &[(Partition, Offset)]) -> Vec<(Partition, Offset)> {
+pub(super) fn in_order<T: Ord + Copy>(partitions: &[T]) -> Vec<T> {
     let mut sorted = partitions.to_vec();
     sorted.sort_unstable();
     sorted

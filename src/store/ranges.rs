@@ -66,7 +66,7 @@ pub(super) async fn partitions(client: &Client, layout: Layout, table: &TableNam
                     (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)''\\)'))[1]::timestamptz \
              FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
              WHERE i.inhparent = to_regclass($1) AND c.relpartbound IS NOT NULL \
-               AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY start"
+               AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY start NULLS FIRST"
         }
         Layout::Hypertables => {
             "SELECT format('%I.%I', chunk_schema, chunk_name), range_start, range_end FROM timescaledb_information.chunks \
@@ -74,7 +74,11 @@ pub(super) async fn partitions(client: &Client, layout: Layout, table: &TableNam
         }
     };
     let rows = client.query(sql, &[&table.as_str()]).await?;
-    let range = |start: Timestamp, end: Timestamp| Range { start_us: start.0, end_us: end.0 };
+    // MINVALUE and MAXVALUE, in partitions that somebody made by hand, are no literals.
+    let range = |start: Option<Timestamp>, end: Option<Timestamp>| Range {
+        start_us: start.map_or(i64::MIN, |at| at.0),
+        end_us: end.map_or(i64::MAX, |at| at.0),
+    };
     Ok(rows.iter().map(|row| (row.get(0), range(row.get(1), row.get(2)))).collect())
 }
 
@@ -137,6 +141,8 @@ mod tests {
         check(&[(0, 25)], &[27], &[(25, 30)]);
         check(&[(14, 16)], &[11, 17], &[(10, 14), (16, 20)]);
         check(&[(-7, -5), (3, 4)], &[0, -1], &[(-5, 0), (0, 3)]);
+        // Somebody made partitions without bounds.
+        check(&[(i64::MIN, 0), (20, i64::MAX)], &[-5, 5, 25], &[(0, 10)]);
         check(&[], &[i64::MAX, i64::MIN, EARLIEST_US - 1, LATEST_US], &[]);
     }
 }

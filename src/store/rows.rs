@@ -1,14 +1,18 @@
 //! What a commit writes, table by table: sorted, and each row encoded.
 
+use super::bisect::RefusedRow;
 use super::classes::Class;
+use super::commit::Commit;
 use super::copy::CopyEncoder;
 use super::progress::{number, wire};
+use super::refusals::RefusedSeriesSet;
 use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use dataflows::model::{
-    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, LocationRow, LogTime, NumberRow, Offset, Outputs, Partial, Partition,
-    Placed, Quarantined, Reason, SeriesId, TextRow,
+    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, DeviceNo, LocationRow, NumberRow, Offset, Outputs, Partial,
+    Partition, Placed, Point, Quarantined, Reason, SeriesId, TextRow,
 };
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// All rows of one commit.
@@ -17,6 +21,8 @@ pub(super) struct Batches<'a> {
     pub(super) tables: Vec<Batch<'a>>,
     /// Written last, since rows that the database refuses join it.
     pub(super) quarantine: Batch<'a>,
+    /// Rows of refused series, for quarantine.
+    pub(super) set_aside: Vec<RefusedRow>,
 }
 
 /// The rows of one commit for one table.
@@ -38,23 +44,12 @@ pub(super) enum Row<'a> {
     Refused(&'a RefusedRow),
 }
 
-/// What `quarantine` says of a row that the database refused.
-#[derive(Debug)]
-pub(super) struct RefusedRow {
-    pub(super) log_time: LogTime,
-    pub(super) partition: Partition,
-    pub(super) offset: Offset,
-    pub(super) tenant_no: Option<i32>,
-    pub(super) device: Option<String>,
-    pub(super) field: Option<String>,
-    pub(super) detail: String,
-}
-
 /// Sorts the rows of a commit into tables, and within a table by (series, time), for which its
-/// index is fastest.
+/// index is fastest. Rows of `refused` series are set aside.
 ///
 /// Errors: the class that is not among `classes`.
-pub(super) fn batches<'a>(outputs: &'a Outputs, classes: &[Class]) -> Result<Batches<'a>, ClassNo> {
+pub(super) fn batches<'a>(commit: &'a Commit, classes: &[Class], refused: &RefusedSeriesSet) -> Result<Batches<'a>, ClassNo> {
+    let outputs = &commit.outputs;
     let mut by_class: BTreeMap<(Table, ClassNo), Vec<Row<'a>>> = BTreeMap::new();
     for placed in &outputs.numbers {
         by_class.entry((Table::Measurement, placed.row.class)).or_default().push(Row::Number(placed));
@@ -77,14 +72,32 @@ pub(super) fn batches<'a>(outputs: &'a Outputs, classes: &[Class]) -> Result<Bat
         shared(Table::Device, outputs.devices.iter().map(Row::Device).collect()),
         shared(Table::Series, latest_of_series(outputs)),
     ];
-    tables.retain(|batch| !batch.rows.is_empty());
     for ((table, class_no), mut rows) in by_class {
         let class = classes.iter().find(|class| class.no == class_no).ok_or(class_no)?;
         rows.sort_by_cached_key(Row::order);
         tables.push(Batch { table: table.named(class), rows });
     }
+    let set_aside = set_aside(commit, refused, &mut tables);
+    tables.retain(|batch| !batch.rows.is_empty());
     let quarantine = shared(Table::Quarantine, outputs.quarantined.iter().map(Row::Quarantined).collect());
-    Ok(Batches { tables, quarantine })
+    Ok(Batches { tables, quarantine, set_aside })
+}
+
+/// Takes the rows of refused series out of their tables.
+fn set_aside(commit: &Commit, refused: &RefusedSeriesSet, tables: &mut [Batch<'_>]) -> Vec<RefusedRow> {
+    let mut set_aside = Vec::new();
+    if !refused.is_empty() {
+        for Batch { table, rows } in tables {
+            rows.retain(|row| match refused.set_aside(commit, table.as_str(), row) {
+                Some(refused) => {
+                    set_aside.push(refused);
+                    false
+                }
+                None => true,
+            });
+        }
+    }
+    set_aside
 }
 
 /// A series stands in one commit twice when its class changed; an upsert takes each only once.
@@ -132,6 +145,14 @@ impl Row<'_> {
         }
     }
 
+    /// The device that the row belongs to.
+    pub(super) fn device(&self) -> Option<DeviceNo> {
+        match self {
+            Self::Device(placed) => Some(placed.row.0.no),
+            _ => self.series().map(SeriesId::device),
+        }
+    }
+
     /// The time that decides which partition of the table takes the row. Unit: microseconds.
     pub(super) fn at_us(&self) -> Option<i64> {
         match self {
@@ -161,6 +182,44 @@ impl Row<'_> {
             Self::Quarantined(placed) => format!("a record set aside: {}", placed.row.detail),
             Self::Refused(refused) => format!("a row set aside: {}", refused.detail),
         }
+    }
+
+    /// The whole row for `quarantine.record`: JSON in UTF-8 with the name of its table and the columns
+    /// of it that say something, times as microseconds since the Unix epoch (`…_us`).
+    pub(super) fn content(&self, table: &str) -> Vec<u8> {
+        let columns = match self {
+            Self::Device(placed) => {
+                let device = &placed.row.0;
+                json!({ "device_no": device.no.0, "tenant_no": device.tenant.0, "id": device.id.as_str(),
+                        "template_no": device.template.0, "variables": device.variables, "zone": device.zone })
+            }
+            Self::Series(placed) => {
+                let CatalogueSeries { series, tenant, device, field, kind, unit, class } = &placed.row;
+                json!({ "series_id": series.0, "tenant_no": tenant.0, "device": device.as_str(), "field": &**field,
+                        "kind": kind.as_str(), "unit": unit, "class_no": class.0 })
+            }
+            Self::Number(placed) => {
+                json!({ "ts_us": placed.row.at.0, "series_id": placed.row.series.0, "value": placed.row.value })
+            }
+            Self::Text(placed) => {
+                json!({ "ts_us": placed.row.at.0, "series_id": placed.row.series.0, "value": &*placed.row.value })
+            }
+            Self::Location(placed) => {
+                let (latitude, longitude, altitude) = placed.row.value;
+                json!({ "ts_us": placed.row.at.0, "series_id": placed.row.series.0, "latitude": latitude,
+                        "longitude": longitude, "altitude": altitude })
+            }
+            Self::Partial(placed) => {
+                let partial = &placed.row;
+                let point = |point: &Point| json!({ "value": point.value, "ts_us": point.at.0, "offset": point.offset.0 });
+                json!({ "bucket_us": partial.start.0, "bucket_end_us": partial.end.0, "series_id": partial.series.0,
+                        "count": partial.count, "sum": partial.sum, "min": partial.min, "max": partial.max,
+                        "first": point(&partial.first), "last": point(&partial.last) })
+            }
+            Self::Quarantined(placed) => return placed.row.record.clone(),
+            Self::Refused(refused) => return refused.content.clone(),
+        };
+        json!({ "table": table, "row": columns }).to_string().into_bytes()
     }
 
     /// Appends the row to a COPY stream.
@@ -214,8 +273,7 @@ impl Row<'_> {
                 out.optional(row.field.as_deref(), CopyEncoder::text);
                 out.text(Reason::RowRefused.as_str());
                 out.text(&row.detail);
-                // The record itself stands in the log, at the partition and offset above.
-                out.bytea(&[]);
+                out.bytea(&row.content);
             }
         }
     }

@@ -2,14 +2,15 @@
 
 use super::checkpoint::{self, Checkpoint};
 use super::commit::{Advance, StopReason};
-use super::copy::{CopyEncoder, clean};
+use super::copy::CopyEncoder;
 use super::progress::{number, wire};
+use super::refusals::RefusedSeries;
 use super::rows::Row;
 use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use super::{Store, StoreError};
 use bytes::Bytes;
-use dataflows::model::{CatalogueDevice, CatalogueSeries, Partition, SeriesId};
+use dataflows::model::Partition;
 use futures_util::SinkExt;
 use futures_util::future::{try_join, try_join_all};
 use std::collections::HashMap;
@@ -18,6 +19,11 @@ use tokio_postgres::{Client, Error, Statement};
 
 /// How much is encoded before it is sent. Unit: bytes.
 const SEND_BYTES: usize = 256 * 1024;
+/// Rows that one COPY takes. The statement timeout counts for each: were a commit's rows one COPY, a
+/// server too slow for it would be tried in vain for ever.
+const COPY_ROWS_MAX: usize = 20_000;
+/// What one COPY takes, for rows that are large. Unit: bytes.
+const COPY_BYTES_MAX: u64 = 8 << 20;
 
 /// Why a step of a commit did not do.
 #[derive(Debug)]
@@ -28,6 +34,8 @@ pub(super) enum Failure {
     Server(Error),
     /// The connection broke after COMMIT was sent.
     AnswerLost(Error),
+    /// The table `series` does not take these, so none of their rows may be written.
+    SeriesRefused(Vec<RefusedSeries>),
     /// A person has to act.
     Stop(StopReason),
 }
@@ -101,90 +109,39 @@ impl Session {
                 statement
             }
         };
-        let sink = self.client.copy_in::<_, Bytes>(&statement).await?;
+        let (mut bytes, mut rest) = (0, rows);
+        while !rest.is_empty() {
+            let (copied, more) = self.copy_some(&statement, rest).await?;
+            bytes += more;
+            rest = &rest[copied..];
+        }
+        Ok(bytes)
+    }
+
+    /// Copies the foremost rows, as many as one statement takes. Gives how many, and their bytes.
+    async fn copy_some(&mut self, statement: &Statement, rows: &[Row<'_>]) -> Result<(usize, u64), Error> {
+        let sink = self.client.copy_in::<_, Bytes>(statement).await?;
         futures_util::pin_mut!(sink);
-        let mut bytes = 0;
+        let (mut copied, mut bytes) = (0, 0);
         // What an earlier COPY left when it failed.
         self.encoder.take();
         self.encoder.header();
-        for row in rows {
+        for row in rows.iter().take(COPY_ROWS_MAX) {
             row.encode(&mut self.encoder);
+            copied += 1;
             if self.encoder.len() >= SEND_BYTES {
                 bytes += self.encoder.len() as u64;
                 sink.feed(self.encoder.take()).await?;
+                if bytes >= COPY_BYTES_MAX {
+                    break;
+                }
             }
         }
         self.encoder.trailer();
         bytes += self.encoder.len() as u64;
         sink.feed(self.encoder.take()).await?;
         sink.finish().await?;
-        Ok(bytes)
-    }
-
-    /// A device that is there already stays as it is: somebody else added it in the meantime.
-    async fn insert_devices(&self, rows: &[Row<'_>]) -> Result<(), Failure> {
-        let devices = || rows.iter().filter_map(|row| if let Row::Device(placed) = row { Some(&placed.row) } else { None });
-        let column = |of: fn(&CatalogueDevice) -> i32| devices().map(of).collect::<Vec<_>>();
-        let numbers: Vec<i64> = devices().map(|device| device.0.no.0.cast_signed()).collect();
-        let tenants = column(|device| device.0.tenant.0.cast_signed());
-        let ids: Vec<&str> = devices().map(|device| device.0.id.as_str()).collect();
-        let templates = column(|device| device.0.template.0.cast_signed());
-        let variables: Vec<_> = devices().map(|device| Json(&device.0.variables)).collect();
-        let zones: Vec<Option<&str>> = devices().map(|device| device.0.zone.as_deref()).collect();
-        let sql = format!(
-            "INSERT INTO device ({}) \
-             SELECT n, t, i, m, v, z, true FROM unnest($1::int8[], $2::int4[], $3::text[], $4::int4[], $5::jsonb[], $6::text[]) \
-             AS u (n, t, i, m, v, z) ON CONFLICT DO NOTHING",
-            Table::Device.columns()
-        );
-        self.client.execute(&sql, &[&numbers, &tenants, &ids, &templates, &variables, &zones]).await?;
-        Ok(())
-    }
-
-    /// Only the class of a series may change. An id that means another series is the state of
-    /// another database, and its rows would be mixed with ours.
-    async fn upsert_series(&self, rows: &[Row<'_>]) -> Result<(), Failure> {
-        let series: Vec<&CatalogueSeries> =
-            rows.iter().filter_map(|row| if let Row::Series(placed) = row { Some(&placed.row) } else { None }).collect();
-        let ids: Vec<i64> = series.iter().map(|s| s.series.0).collect();
-        let tenants: Vec<i32> = series.iter().map(|s| s.tenant.0.cast_signed()).collect();
-        let device_numbers: Vec<i64> = series.iter().map(|s| s.series.device().0.cast_signed()).collect();
-        let devices: Vec<&str> = series.iter().map(|s| s.device.as_str()).collect();
-        let fields: Vec<_> = series.iter().map(|s| clean(&s.field)).collect();
-        let kinds: Vec<&str> = series.iter().map(|s| s.kind.as_str()).collect();
-        let units: Vec<_> = series.iter().map(|s| s.unit.as_deref().map(clean)).collect();
-        let classes: Vec<i16> = series.iter().map(|s| s.class.0.cast_signed()).collect();
-        let sql = format!(
-            "INSERT INTO series AS s ({}) SELECT * FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::text[], $5::text[], \
-             $6::text[], $7::text[], $8::int2[]) ON CONFLICT (series_id) DO UPDATE SET class_no = excluded.class_no \
-             WHERE (s.tenant_no, s.device, s.field, s.kind) = (excluded.tenant_no, excluded.device, excluded.field, excluded.kind) \
-             AND s.unit IS NOT DISTINCT FROM excluded.unit",
-            Table::Series.columns()
-        );
-        let written =
-            self.client.execute(&sql, &[&ids, &tenants, &device_numbers, &devices, &fields, &kinds, &units, &classes]).await?;
-        if written == series.len() as u64 { Ok(()) } else { Err(self.other_meaning(&series).await?) }
-    }
-
-    /// Finds the first series that means something else in the table.
-    async fn other_meaning(&self, ours: &[&CatalogueSeries]) -> Result<Failure, Error> {
-        let ids: Vec<i64> = ours.iter().map(|s| s.series.0).collect();
-        let sql =
-            "SELECT series_id, tenant_no, device, field, kind, unit FROM series WHERE series_id = ANY ($1) ORDER BY series_id";
-        let rows = self.client.query(sql, &[&ids]).await?;
-        let meaning = |tenant: i32, device: &str, field: &str, kind: &str, unit: Option<&str>| {
-            format!("{field} ({kind}, {}) of device {device} of tenant {tenant}", unit.unwrap_or("no unit"))
-        };
-        let theirs: HashMap<SeriesId, String> = rows
-            .iter()
-            .map(|row| (SeriesId(row.get(0)), meaning(row.get(1), row.get(2), row.get(3), row.get(4), row.get(5))))
-            .collect();
-        let stop = ours.iter().find_map(|s| {
-            let log = meaning(s.tenant.0.cast_signed(), s.device.as_str(), &clean(&s.field), s.kind.as_str(), s.unit.as_deref());
-            let table = theirs.get(&s.series).filter(|table| **table != log)?.clone();
-            Some(StopReason::SeriesTaken { series: s.series, table, log })
-        });
-        Ok(Failure::Stop(stop.expect("a row that the upsert left alone differs in what it means")))
+        Ok((copied, bytes))
     }
 
     /// Adds a checkpoint and prunes the older ones.

@@ -34,7 +34,10 @@ pub fn classify(state: &SqlState, constraint: Option<&str>) -> Remedy {
         "40001" | "40P01" | "55P03" | "55006" | "53300" => Remedy::Retry,
         code => match &code[..2] {
             "08" => Remedy::Retry,
-            "22" | "23" => Remedy::Bisect,
+            // Bad data, a constraint; too large for an index or a limit of the program; a view's check
+            // option; an exception that a trigger of the user raises.
+            "22" | "23" | "54" | "44" => Remedy::Bisect,
+            _ if code == "P0001" => Remedy::Bisect,
             _ => Remedy::Stop,
         },
     }
@@ -91,7 +94,7 @@ mod tests {
         for code in ["08000", "08006", "57P01", "57P03", "57014", "53300", "40001", "40P01", "25006", "25P03", "55P03"] {
             check(code, None, Remedy::Retry);
         }
-        for code in ["22003", "22008", "22021", "23502", "23503", "23505"] {
+        for code in ["22003", "22008", "22021", "23502", "23503", "23505", "44000", "54000", "P0001"] {
             check(code, None, Remedy::Bisect);
         }
         check("23514", None, Remedy::MakePartition);

@@ -71,6 +71,43 @@ async fn daemon_database_away() {
     world.assert_tables().await;
 }
 
+/// A database that refuses with words of its own (here 55000) is waited for as one that is away.
+#[tokio::test]
+async fn daemon_database_that_refuses() {
+    let mut world = World::new(Kind::Plain, 8, Duration::from_secs(3)).await;
+    let daemon = world.start(2);
+    world.caught_up(&daemon).await;
+    let address = daemon.address().await;
+    world.send(address, SHORT).await;
+
+    let url = world.database.url();
+    let (server, name) = url.rsplit_once('/').unwrap();
+    let (admin, connection) = tokio_postgres::connect(&format!("{server}/postgres"), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let admit = async |admitted: bool| {
+        let close = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {admitted}")).await.unwrap();
+        admin.batch_execute(&close).await.unwrap();
+    };
+    admit(false).await;
+    let figures = world.send(address, 2 * SHORT).await;
+    assert!(figures.acknowledged > 0 && figures.acknowledged == figures.sent, "{figures:?}");
+    admit(true).await;
+    world.caught_up(&daemon).await;
+    assert!(daemon.terminate().await.well().count("not currently accepting connections") > 0);
+
+    // At the start, too.
+    admit(false).await;
+    let daemon = world.start(2);
+    let figures = world.send(daemon.address().await, 2 * SHORT).await;
+    assert!(figures.acknowledged > 0 && figures.acknowledged == figures.sent, "{figures:?}");
+    admit(true).await;
+    world.caught_up(&daemon).await;
+    assert!(daemon.terminate().await.well().count("the database cannot be used") > 0);
+    world.client = world.database.client().await;
+    world.assert_tables().await;
+}
+
 /// An administrator throws the daemon's connections out, again and again.
 #[tokio::test]
 async fn daemon_backends_terminated() {

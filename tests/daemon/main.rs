@@ -13,6 +13,7 @@ mod gate;
 mod ownership;
 mod process;
 mod query;
+mod registry;
 mod stop;
 mod tables;
 mod world;

@@ -176,7 +176,8 @@ impl Author<'_> {
         self.numbers += 1;
         let id = id_of(nth);
         let partition = Partition::of(&id, self.log.partitions());
-        let no = if provisioned { DeviceNo::provisioned(partition, self.numbers as u32) } else { DeviceNo(self.numbers) };
+        let no =
+            if provisioned { DeviceNo::provisioned(partition, self.numbers as u32).unwrap() } else { DeviceNo(self.numbers) };
         let zone = self.zone();
         let variables = BTreeMap::from([("height".to_owned(), "2".to_owned())]);
         let device = Device { no, tenant: tenant_of(nth), id, template: model.no(), variables, zone, provisioned };

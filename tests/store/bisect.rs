@@ -1,10 +1,11 @@
 //! Rows that the database refuses go to quarantine; all beside them go on.
 
-use crate::fixture::{DAY, Fixture, after, commit, numbers, placed, series, stored};
+use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, series, stored};
 use crate::on_both_servers;
 use crate::support::database::Kind;
-use dataflows::model::{Outputs, ValueKind};
-use weir::store::{CommitError, StopReason};
+use dataflows::model::{BucketLevel, DeviceNo, FieldNo, Outputs, SeriesId, ValueKind};
+use std::time::{Duration, Instant};
+use weir::store::{CommitError, Committer, StopReason, Store, StoreConfig};
 
 async fn a_check_of_the_user_sets_single_rows_aside(kind: Kind) {
     let fixture = Fixture::new(kind).await;
@@ -20,6 +21,12 @@ async fn a_check_of_the_user_sets_single_rows_aside(kind: Kind) {
     assert_eq!(fixture.texts("SELECT value FROM measurement_text").await, ["on"]);
     let quarantine = "SELECT concat_ws(' ', \"partition\", \"offset\", tenant_no, device, field, reason) FROM quarantine";
     assert_eq!(fixture.texts(quarantine).await, ["3 4 1 pump-7 pressure row_refused"; 2]);
+    // Nothing of them is lost.
+    let contents = "SELECT convert_from(record, 'UTF8') FROM quarantine ORDER BY detail";
+    assert_eq!(
+        fixture.texts(contents).await[0],
+        r#"{"row":{"series_id":458752,"ts_us":1795305720000000,"value":5000.0},"table":"measurement"}"#
+    );
     let details = fixture.texts("SELECT detail FROM quarantine ORDER BY detail").await;
     assert!(details[0].starts_with("the table measurement refused 5000 at 2026-11-22T00:02:00Z: "), "{details:?}");
     assert!(details[0].contains("\"sane\"") || details[0].contains("_sane"), "{details:?}");
@@ -44,9 +51,21 @@ async fn a_deferred_constraint_is_caught_too(kind: Kind) {
         ..Outputs::default()
     };
     let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
-    assert_eq!(committed.refused.iter().map(|refused| &*refused.table).collect::<Vec<_>>(), ["series"]);
+    assert_eq!(committed.refused.iter().map(|refused| &*refused.table).collect::<Vec<_>>(), ["series", "measurement"]);
     assert_eq!(fixture.texts("SELECT field FROM series").await, ["pressure"]);
-    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 1);
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 0, "no row without its series");
+}
+
+async fn a_trigger_that_raises_sets_its_rows_aside(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    let trigger = "CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   IF NEW.value > 1000 THEN RAISE EXCEPTION 'too much'; END IF; RETURN NEW; END $$; \
+                   CREATE TRIGGER judge BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION judge()";
+    fixture.client.batch_execute(trigger).await.unwrap();
+    let committed = fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0, 2000.0, 2.0]))).await.unwrap();
+    assert_eq!((committed.rows, committed.refused.len()), (2, 1));
+    assert!(committed.refused[0].detail.contains("too much (P0001)"), "{committed:?}");
 }
 
 async fn a_time_that_no_timestamp_holds_is_set_aside(kind: Kind) {
@@ -73,6 +92,36 @@ async fn tables_that_refuse_most_rows_stop_the_commit(kind: Kind) {
     assert_eq!(committer.commit(&commit(taken, 1, numbers(0, &[1.0; 9]))).await.unwrap().refused.len(), 9);
 }
 
+async fn small_commits_that_are_all_refused_stop_too(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut taken = fixture.take().await;
+    let check = "ALTER TABLE measurement ADD CONSTRAINT sane CHECK (value < 0)";
+    fixture.client.batch_execute(check).await.unwrap();
+    let mut committer = fixture.committer().await;
+    // Two devices, one after the other.
+    let of = |offset: u64| {
+        let mut outputs = numbers(offset, &[1.0]);
+        outputs.numbers[0].row.series = SeriesId::new(DeviceNo(7 + offset % 2), FieldNo(0));
+        outputs
+    };
+    for offset in 0..100 {
+        committer.commit(&commit(taken, offset + 1, of(offset))).await.unwrap();
+        taken = after(taken, offset + 1);
+    }
+    let next = commit(taken, 101, of(100));
+    let error = committer.commit(&next).await.unwrap_err();
+    assert!(matches!(error, CommitError::Stop(StopReason::WhollyRefused { commits: 101, .. })), "{error}");
+    assert_eq!(fixture.number("SELECT \"offset\" FROM progress").await, 100);
+    // It goes on as soon as somebody has mended the table.
+    committer.commit(&next).await.unwrap_err();
+    fixture.client.batch_execute("ALTER TABLE measurement DROP CONSTRAINT sane").await.unwrap();
+    committer.commit(&next).await.unwrap();
+    // And begins to count anew.
+    fixture.client.batch_execute("DELETE FROM measurement").await.unwrap();
+    fixture.client.batch_execute(check).await.unwrap();
+    committer.commit(&commit(after(taken, 101), 102, of(101))).await.unwrap();
+}
+
 async fn a_quarantine_that_refuses_stops_the_commit(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
@@ -82,23 +131,75 @@ async fn a_quarantine_that_refuses_stops_the_commit(kind: Kind) {
     assert!(matches!(error, CommitError::Stop(StopReason::QuarantineRefuses(_))), "{error}");
 }
 
-async fn a_series_that_means_something_else_stops_the_commit(kind: Kind) {
+async fn a_series_that_means_something_else_is_set_aside(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
-    let of = |name| Outputs { series: vec![placed(0, series(0, name, ValueKind::Number))], ..Outputs::default() };
-    committer.commit(&commit(taken, 1, of("pressure"))).await.unwrap();
+    let of = |offset, names: &[&str]| {
+        let named = |(field, name): (usize, &&str)| placed(offset, series(field as u16, name, ValueKind::Number));
+        Outputs { series: names.iter().enumerate().map(named).collect(), ..Outputs::default() }
+    };
+    committer.commit(&commit(taken, 1, of(0, &["pressure", "level"]))).await.unwrap();
     // Replayed, it may come again.
-    let mut again = of("pressure");
-    again.series[0].offset.0 = 1;
-    committer.commit(&commit(after(taken, 1), 2, again)).await.unwrap();
-    let mut other = of("flow");
-    other.series[0].offset.0 = 2;
-    let error = committer.commit(&commit(after(taken, 2), 3, other)).await.unwrap_err();
+    committer.commit(&commit(after(taken, 1), 2, of(1, &["pressure"]))).await.unwrap();
+
+    let mut other = of(2, &["flow", "level"]);
+    other.numbers = vec![placed(2, stored(0, DAY, 1.0)), placed(2, stored(1, DAY, 2.0))];
+    other.partials = vec![placed(2, partial(BucketLevel::Hour, DAY, (DAY, 2, 1.0), (DAY, 2, 1.0)))];
+    let committed = committer.commit(&commit(after(taken, 2), 3, other)).await.unwrap();
+    let tables: Vec<_> = committed.refused.iter().map(|refused| &*refused.table).collect();
+    assert_eq!((committed.rows, tables), (2, vec!["series", "measurement", "rollup_1h"]));
+    let detail = &committed.refused[1].detail;
     assert!(
-        error.to_string().contains("is pressure (number, bar) of device pump-7 of tenant 1 in the table, and flow"),
-        "{error}"
+        detail.contains("stands for pressure (number, bar) of device pump-7 of tenant 1 in the table series, and for flow"),
+        "{detail}"
     );
+    // Its later rows come without its row in the catalogue, also to a daemon that starts anew.
+    committer.commit(&commit(after(taken, 3), 4, numbers(3, &[3.0]))).await.unwrap();
+    let mut committer = fixture.committer().await;
+    committer.commit(&commit(after(taken, 4), 5, numbers(4, &[4.0]))).await.unwrap();
+    assert_eq!(fixture.texts("SELECT value::text FROM measurement").await, ["2"]);
+    assert_eq!(fixture.texts("SELECT field FROM series ORDER BY series_id").await, ["pressure", "level"]);
+    let quarantine = "SELECT concat_ws(' ', \"offset\", tenant_no, device, field, reason) FROM quarantine ORDER BY \"offset\"";
+    let flow =
+        ["2 1 pump-7 flow row_refused"; 3].into_iter().chain(["3 1 pump-7 flow row_refused", "4 1 pump-7 flow row_refused"]);
+    assert_eq!(fixture.texts(quarantine).await, flow.collect::<Vec<_>>());
+    assert_eq!(fixture.number("SELECT refused FROM progress").await, 5);
+    assert_eq!(fixture.texts("SELECT field FROM series_refused").await, ["flow"]);
+    // Both keep their numbers.
+    let numbered: Vec<_> = fixture.store.numbered_series().await.unwrap().iter().map(|s| s.field.to_string()).collect();
+    assert_eq!(numbered.len(), 2, "{numbered:?}");
+}
+
+async fn a_trigger_that_drops_a_series_sets_its_rows_aside(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    let trigger = "CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+                   CREATE TRIGGER hide BEFORE INSERT ON series FOR EACH ROW EXECUTE FUNCTION hide()";
+    fixture.client.batch_execute(trigger).await.unwrap();
+    let mut outputs = numbers(0, &[1.0]);
+    outputs.series = vec![placed(0, series(0, "pressure", ValueKind::Number))];
+    let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    assert_eq!((committed.rows, committed.refused.len()), (0, 2));
+    assert!(committed.refused[0].detail.contains("does not keep the row of pressure"), "{committed:?}");
+}
+
+async fn many_rows_are_copied_in_parts(kind: Kind) {
+    // A statement may take far less time than the commit does.
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    let trigger = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   IF NEW.value::int % 1000 = 0 THEN PERFORM pg_sleep(0.02); END IF; RETURN NEW; END $$; \
+                   CREATE TRIGGER slow BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION slow()";
+    fixture.client.batch_execute(trigger).await.unwrap();
+    let config = StoreConfig { statement_timeout: Duration::from_millis(1200), ..StoreConfig::new(fixture.database.url()) };
+    let store = Store::connect(config).await.unwrap();
+    let row = |i: i64| placed(0, stored(0, DAY + i, i as f64));
+    let outputs = Outputs { numbers: (0..100_000).map(row).collect(), ..Outputs::default() };
+    let begun = Instant::now();
+    Committer::connect(&store).await.unwrap().commit(&commit(taken, 1, outputs)).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(2), "100 pauses of 20 ms");
+    assert_eq!(fixture.number("SELECT count(DISTINCT ts) FROM measurement").await, 100_000);
 }
 
 async fn a_lack_of_permission_stops_the_commit(kind: Kind) {
@@ -119,6 +220,10 @@ on_both_servers!(
     a_time_that_no_timestamp_holds_is_set_aside,
     tables_that_refuse_most_rows_stop_the_commit,
     a_quarantine_that_refuses_stops_the_commit,
-    a_series_that_means_something_else_stops_the_commit,
+    a_series_that_means_something_else_is_set_aside,
+    a_trigger_that_drops_a_series_sets_its_rows_aside,
+    a_trigger_that_raises_sets_its_rows_aside,
+    small_commits_that_are_all_refused_stop_too,
+    many_rows_are_copied_in_parts,
     a_lack_of_permission_stops_the_commit,
 );

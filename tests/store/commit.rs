@@ -7,14 +7,14 @@ use dataflows::model::{
     BucketLevel, CatalogueDevice, ClassNo, Counts, DAY_US, Device, DeviceId, DeviceNo, HOUR_US, LogTime, Offset, Outputs,
     Partition, Quarantined, Reason, TemplateNo, TenantNo, ValueKind,
 };
-use weir::store::{Checkpoint, Commit};
+use weir::store::{Checkpoint, Commit, Landing};
 
 async fn every_table_takes_its_rows(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
     let id = DeviceId::parse("pump-7").unwrap();
     let device = Device {
-        no: DeviceNo::provisioned(PARTITION, 5),
+        no: DeviceNo::provisioned(PARTITION, 5).unwrap(),
         tenant: TenantNo(1),
         id: id.clone(),
         template: TemplateNo(1),
@@ -150,7 +150,7 @@ async fn checkpoints_travel_with_commits(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let mut taken = fixture.take().await;
     let mut committer = fixture.committer().await;
-    assert_eq!(fixture.store.load_checkpoint(PARTITION, LOG).await.unwrap(), None);
+    assert_eq!(fixture.store.load_checkpoints(&[PARTITION], LOG).await.unwrap(), []);
     assert_eq!(fixture.store.checkpoints_low().await.unwrap(), []);
     for to in [10, 20, 30] {
         let state = vec![to as u8; 100_000];
@@ -159,12 +159,28 @@ async fn checkpoints_travel_with_commits(kind: Kind) {
         committer.commit(&commit).await.unwrap();
         taken = after(taken, to);
     }
-    let stored = fixture.store.load_checkpoint(PARTITION, LOG).await.unwrap().unwrap();
-    assert_eq!((stored.offset, stored.version, stored.state), (Offset(30), 7, vec![30; 100_000]));
+    let [stored] = &*fixture.store.load_checkpoints(&[PARTITION, Partition(1)], LOG).await.unwrap() else { panic!("not one") };
+    assert_eq!((stored.partition, stored.offset, stored.version), (PARTITION, Offset(30), 7));
+    assert_eq!(stored.state, vec![30; 100_000]);
+    assert!(!stored.precedes_adoption);
     assert_eq!(fixture.store.checkpoints_low().await.unwrap(), [(PARTITION, Offset(20))], "the last two are kept");
     // The database came back as it was before the last commit, but for the checkpoint's row.
     fixture.client.batch_execute("UPDATE progress SET \"offset\" = 25").await.unwrap();
-    assert_eq!(fixture.store.load_checkpoint(PARTITION, LOG).await.unwrap().unwrap().offset, Offset(20));
+    assert_eq!(fixture.store.load_checkpoints(&[PARTITION], LOG).await.unwrap()[0].offset, Offset(20));
+}
+
+async fn a_checkpoint_alone_is_committed_again(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(0), log: LOG, version: 7, state: vec![1] };
+    let commit = Commit { checkpoint: Some(checkpoint), ..commit(taken, 0, Outputs::default()) };
+    // The answer to the first try was lost; nothing in the progress tells whether it arrived.
+    let progress = fixture.store.progress().await.unwrap();
+    assert_eq!(commit.landing(&progress), Landing::Missed);
+    let mut committer = fixture.committer().await;
+    committer.commit(&commit).await.unwrap();
+    committer.commit(&commit).await.unwrap();
+    assert_eq!(fixture.number("SELECT count(*) FROM checkpoint").await, 1);
 }
 
 async fn two_committers_work_at_once(kind: Kind) {
@@ -225,6 +241,7 @@ on_both_servers!(
     a_series_changes_its_class_and_its_tables,
     days_far_apart_find_their_partitions,
     checkpoints_travel_with_commits,
+    a_checkpoint_alone_is_committed_again,
     two_committers_work_at_once,
     partitions_advance_together,
     a_wide_commit_is_whole,

@@ -67,7 +67,7 @@ impl Fixture {
 /// Advances a partition from where it was taken, with rows.
 pub(crate) fn commit(taken: Taken, to: u64, outputs: Outputs) -> Commit {
     let counts = Counts { uplinks: to, ..Counts::default() };
-    let Taken { partition, offset, owner_epoch } = taken;
+    let Taken { partition, offset, owner_epoch, .. } = taken;
     let advance = Advance { partition, owner_epoch, from: offset, to: Offset(to), counts, log_time: LogTime(DAY + to as i64) };
     Commit { advances: vec![advance], outputs, checkpoint: None }
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adoption;
 mod bisect;
 mod commit;
 mod copy;
@@ -11,6 +12,7 @@ mod fixture;
 mod maintenance;
 mod migrate;
 mod progress;
+mod registry;
 
 /// Makes two tests of each function, one for each server.
 macro_rules! on_both_servers {

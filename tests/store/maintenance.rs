@@ -1,6 +1,6 @@
 //! The upkeep of the tables.
 
-use crate::fixture::{DAY, Fixture, commit, partial, placed, stored};
+use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, stored};
 use crate::on_both_servers;
 use crate::support::database::Kind;
 use dataflows::model::{BucketLevel, DAY_US, HOUR_US, LogTime, Outputs};
@@ -106,6 +106,58 @@ async fn retention_drops_only_what_is_old(kind: Kind) {
     assert_eq!(fixture.number("SELECT count(*) FROM rollup_1h").await, 0);
 }
 
+async fn a_clock_that_is_ahead_drops_nothing(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    fixture.client.batch_execute("UPDATE retention_class SET raw_retention = '5 days'").await.unwrap();
+    fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0, 2.0]))).await.unwrap();
+    let in_a_year = LogTime(NOW.0 + 365 * DAY_US);
+    assert_eq!(run_once(&fixture.store, in_a_year).await.unwrap().unwrap().dropped, [""; 0]);
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 2);
+    // Log time has passed too.
+    let taken = after(taken, 1);
+    let mut later = commit(taken, 2, numbers(1, &[]));
+    later.advances[0].log_time = LogTime(in_a_year.0 - DAY_US);
+    fixture.committer().await.commit(&later).await.unwrap();
+    run_once(&fixture.store, in_a_year).await.unwrap();
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 0);
+}
+
+async fn a_partition_without_bounds_is_a_partition(kind: Kind) {
+    if kind == Kind::Timescale {
+        // Chunks always have bounds.
+        return;
+    }
+    let fixture = Fixture::new(kind).await;
+    let by_hand = "CREATE TABLE early PARTITION OF measurement FOR VALUES FROM (MINVALUE) TO ('2026-11-22'); \
+                   CREATE TABLE late PARTITION OF measurement FOR VALUES FROM ('2027-01-01') TO (MAXVALUE)";
+    fixture.client.batch_execute(by_hand).await.unwrap();
+    let taken = fixture.take().await;
+    let days = [-400, 0, 30, 400];
+    let numbers = days.map(|day| placed(0, stored(0, DAY + day * DAY_US, day as f64))).to_vec();
+    let committed = fixture.committer().await.commit(&commit(taken, 1, Outputs { numbers, ..Outputs::default() })).await.unwrap();
+    assert_eq!((committed.rows, committed.refused), (4, vec![]));
+    run_once(&fixture.store, NOW).await.unwrap();
+}
+
+async fn an_interval_without_bounds_stops_nothing(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let set = "UPDATE retention_class SET raw_retention = '250000 years'";
+    assert!(fixture.client.batch_execute(set).await.is_err(), "the schema bounds it");
+    let drop = "DO $$ DECLARE c name; BEGIN FOR c IN SELECT conname FROM pg_constraint \
+                WHERE conrelid = 'retention_class'::regclass AND contype = 'c' \
+                LOOP EXECUTE format('ALTER TABLE retention_class DROP CONSTRAINT %I', c); END LOOP; END $$";
+    fixture.client.batch_execute(drop).await.unwrap();
+    fixture.client.batch_execute("UPDATE retention_class SET raw_retention = '250000 years'").await.unwrap();
+    let taken = fixture.take().await;
+    fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap();
+    run_once(&fixture.store, NOW).await.unwrap();
+    let mut client = fixture.database.client().await;
+    let read = weir::registry::tables::read(&mut client, |_| true).await.unwrap();
+    assert_eq!(read.wanted.kept_tenants.len(), 1);
+    assert!(read.bad[0].to_string().contains("raw_retention is out of bounds"), "{}", read.bad[0]);
+}
+
 async fn one_daemon_at_a_time(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let lock = "SELECT pg_advisory_lock(classid::bigint << 32 | objid::bigint) FROM (VALUES (2003134834::oid, 2::oid)) l (classid, objid)";
@@ -131,6 +183,9 @@ on_both_servers!(
     merging_partials_changes_no_answer,
     old_windows_are_looked_at_in_turn,
     retention_drops_only_what_is_old,
+    a_clock_that_is_ahead_drops_nothing,
+    a_partition_without_bounds_is_a_partition,
+    an_interval_without_bounds_stops_nothing,
     one_daemon_at_a_time,
     a_table_in_use_is_left_for_the_next_round,
 );

@@ -5,7 +5,7 @@ use crate::on_both_servers;
 use crate::support::database::Kind;
 use dataflows::model::{Offset, Outputs, Partition};
 use uuid::Uuid;
-use weir::store::{Checkpoint, Commit, LostRange, StoreError};
+use weir::store::{Checkpoint, Commit, StoreError};
 
 const OTHER_LOG: Uuid = Uuid::from_u128(0x6f74686572);
 
@@ -44,30 +44,4 @@ async fn a_log_that_ends_too_early_is_refused(kind: Kind) {
     fixture.store.take("b", LOG, &[(PARTITION, Offset(10))]).await.unwrap();
 }
 
-async fn adopting_names_what_is_lost(kind: Kind) {
-    let fixture = at_ten(kind).await;
-    let lost = fixture.store.adopt(OTHER_LOG, &[(PARTITION, Offset(4)), (Partition(0), Offset(2))]).await.unwrap();
-    assert_eq!(lost, [LostRange { partition: PARTITION, log: LOG, from: Offset(10), to: None }]);
-    assert_eq!(fixture.store.load_checkpoint(PARTITION, OTHER_LOG).await.unwrap(), None);
-    assert_eq!(fixture.number("SELECT count(*) FROM checkpoint").await, 0);
-    let taken = fixture.store.take("b", OTHER_LOG, &[(PARTITION, Offset(4))]).await.unwrap();
-    assert_eq!((taken[0].offset, taken[0].owner_epoch), (Offset(0), 3));
-}
-
-async fn adopting_a_shorter_log_goes_on_at_its_end(kind: Kind) {
-    let fixture = at_ten(kind).await;
-    let lost = fixture.store.adopt(LOG, &[(PARTITION, Offset(4))]).await.unwrap();
-    assert_eq!(lost, [LostRange { partition: PARTITION, log: LOG, from: Offset(4), to: Some(Offset(10)) }]);
-    assert_eq!(fixture.number("SELECT count(*) FROM checkpoint").await, 0);
-    assert_eq!(fixture.store.take("b", LOG, &[(PARTITION, Offset(4))]).await.unwrap()[0].offset, Offset(4));
-    // The right log loses nothing.
-    assert_eq!(fixture.store.adopt(LOG, &[(PARTITION, Offset(4))]).await.unwrap(), []);
-}
-
-on_both_servers!(
-    a_new_database_begins_at_the_start,
-    a_foreign_log_is_refused,
-    a_log_that_ends_too_early_is_refused,
-    adopting_names_what_is_lost,
-    adopting_a_shorter_log_goes_on_at_its_end,
-);
+on_both_servers!(a_new_database_begins_at_the_start, a_foreign_log_is_refused, a_log_that_ends_too_early_is_refused,);

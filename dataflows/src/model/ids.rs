@@ -79,12 +79,22 @@ impl DeviceNo {
     /// Largest number that leaves room for a [`FieldNo`] in a [`SeriesId`].
     pub const MAX: u64 = (1 << 47) - 1;
 
-    /// Gives the number of the `nth` device that `partition` provisioned itself.
-    ///
-    /// Panics: when a partition has provisioned 2^24 devices.
-    pub fn provisioned(partition: Partition, nth: u32) -> Self {
-        assert!(nth < 1 << 24, "partition {partition} has provisioned all the devices that it can number");
-        Self(Self::PROVISIONED | (u64::from(partition.0) << 24) | u64::from(nth))
+    /// How many devices a partition can number itself.
+    pub const PROVISIONED_PER_PARTITION: u32 = 1 << 24;
+
+    /// Gives the number of the `nth` device that `partition` provisioned itself; none when it has
+    /// provisioned all that it can number.
+    pub fn provisioned(partition: Partition, nth: u32) -> Option<Self> {
+        let number = || Self::PROVISIONED | (u64::from(partition.0) << 24) | u64::from(nth);
+        (nth < Self::PROVISIONED_PER_PARTITION).then(|| Self(number()))
+    }
+
+    /// Tells which partition provisioned the device, and as its how manyth; none for a number that
+    /// the database gave.
+    pub fn provisioner(self) -> Option<(Partition, u32)> {
+        let is_provisioned = (Self::PROVISIONED..2 * Self::PROVISIONED).contains(&self.0);
+        let nth = (self.0 % u64::from(Self::PROVISIONED_PER_PARTITION)) as u32;
+        is_provisioned.then_some((Partition((self.0 >> 24) as u16), nth))
     }
 }
 
@@ -280,10 +290,24 @@ mod tests {
 
     #[test]
     fn a_series_id_holds_both_halves() {
-        let device = DeviceNo::provisioned(Partition(15), 77);
+        let device = DeviceNo::provisioned(Partition(15), 77).unwrap();
         let series = SeriesId::new(device, FieldNo(9));
         assert_eq!((series.device(), series.field()), (device, FieldNo(9)));
         assert!(series.0 > 0);
+    }
+
+    #[test]
+    fn a_provisioned_number_tells_its_partition_until_there_is_none_left() {
+        let check = |partition: u16, nth: u32| {
+            let number = DeviceNo::provisioned(Partition(partition), nth).unwrap();
+            assert_eq!(number.provisioner(), Some((Partition(partition), nth)));
+            assert!(number.0 <= DeviceNo::MAX);
+        };
+        check(0, 0);
+        check(15, 77);
+        check(u16::MAX, DeviceNo::PROVISIONED_PER_PARTITION - 1);
+        assert_eq!(DeviceNo::provisioned(Partition(3), DeviceNo::PROVISIONED_PER_PARTITION), None);
+        assert_eq!([1, DeviceNo::PROVISIONED - 1, DeviceNo::MAX].map(|no| DeviceNo(no).provisioner()), [None; 3]);
     }
 
     #[test]

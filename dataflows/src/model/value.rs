@@ -50,6 +50,11 @@ impl ValueKind {
             Self::Location => "location",
         }
     }
+
+    /// Reads the word that stands in the `series` table.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Number, Self::Boolean, Self::Text, Self::Location].into_iter().find(|kind| kind.as_str() == word)
+    }
 }
 
 impl Value {

@@ -4,10 +4,12 @@
 use super::buckets::Buckets;
 use super::calendar::{ZoneNo, Zones};
 use super::history::{Arrival, History, Place, Rule, Sample};
+use super::seed::Seeds;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::SERIES_PER_DEVICE_MAX;
 use crate::model::{
-    CatalogueSeries, ClassNo, DeviceNo, EventTime, FieldName, FieldNo, Outputs, Placed, SeriesId, Stored, Value, ValueKind,
+    CatalogueSeries, ClassNo, Device, DeviceNo, EventTime, FieldName, FieldNo, Outputs, Placed, SeriesId, Stored, Value,
+    ValueKind,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -73,6 +75,13 @@ pub(crate) struct InForce {
 }
 
 impl Tracked {
+    /// Begins with a device that is heard for the first time.
+    pub(crate) fn begin(device: &Device, seeds: &mut Seeds) -> Self {
+        let mut state = DeviceState::default();
+        seeds.join(device, &mut state);
+        Self::restore(state)
+    }
+
     /// Takes up a saved state.
     pub(crate) fn restore(state: DeviceState) -> Self {
         Self { state, settings: None }
@@ -166,6 +175,19 @@ impl Slot {
             values: Values::new(measurement.value.kind()),
             buckets: Buckets::default(),
         }
+    }
+
+    /// A series that got its number elsewhere.
+    pub(crate) fn numbered(numbered: CatalogueSeries) -> Self {
+        let CatalogueSeries { field, kind, unit, class, .. } = numbered;
+        Self { field, unit: unit.map(Into::into), class, values: Values::new(kind), buckets: Buckets::default() }
+    }
+
+    /// Keeps a number that stands for something else: no template can name its unit, since no text of
+    /// the database holds U+0000.
+    pub(crate) fn vacant() -> Self {
+        let (values, buckets) = (Values::new(ValueKind::Number), Buckets::default());
+        Self { field: "".into(), unit: Some("\0".into()), class: ClassNo(0), values, buckets }
     }
 
     pub(crate) fn kind(&self) -> ValueKind {

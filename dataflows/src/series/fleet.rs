@@ -5,11 +5,12 @@ use super::buckets::{Buckets, Open, Summary, due};
 use super::calendar::Zones;
 use super::device::{DeviceState, InForce, Tracked, series};
 use super::history::Arrival;
+use super::seed::Seeds;
 use crate::decode::Rejected;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::{OPEN_PARTIALS_PER_SERIES_MAX, SERIES_PER_DEVICE_MAX};
 use crate::model::{
-    BucketLevel, Counts, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
+    BucketLevel, Counts, Device, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
 };
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ pub(crate) struct Fleet {
     devices: HashMap<DeviceNo, Tracked>,
     zones: Zones,
     agenda: Agenda,
+    seeds: Seeds,
 }
 
 /// [`Fleet`] to be saved, in the order of device numbers.
@@ -32,6 +34,20 @@ pub(crate) struct Fleet {
 pub(crate) struct FleetState {
     zones: Vec<String>,
     devices: BTreeMap<DeviceNo, DeviceState>,
+    seeds: Seeds,
+}
+
+impl FleetState {
+    /// Lets the numbering go on behind numbers that were given elsewhere. `in_effect` holds the
+    /// devices by their numbers.
+    pub(crate) fn seed(&mut self, mut seeds: Seeds, in_effect: &BTreeMap<DeviceNo, &Device>) {
+        for (no, state) in &mut self.devices {
+            if let Some(device) = in_effect.get(no) {
+                seeds.join(device, state);
+            }
+        }
+        self.seeds = seeds;
+    }
 }
 
 /// Which devices have partials that fall due, by log time; and how many partials are open.
@@ -94,9 +110,9 @@ impl Fleet {
         counts: &mut Counts,
         rows: &mut Outputs,
     ) {
-        let Self { devices, zones, agenda } = self;
+        let Self { devices, zones, agenda, seeds } = self;
         let device = context.device.no;
-        let tracked = devices.entry(device).or_default();
+        let tracked = devices.entry(device).or_insert_with(|| Tracked::begin(&context.device, seeds));
         let in_force = tracked.heed(context, zones);
         tracked.expect_series(accepted.len());
         for (guess, measurement) in accepted.iter().enumerate() {
@@ -157,6 +173,7 @@ impl Fleet {
     pub(crate) fn forget(&mut self, device: DeviceNo, cause: &Cause, rows: &mut Outputs) {
         self.close(&Due { hours: vec![device], days: vec![device] }, LogTime(i64::MAX), cause, rows);
         self.devices.remove(&device);
+        self.seeds.forget(device);
     }
 
     fn close(&mut self, due: &Due, until: LogTime, cause: &Cause, rows: &mut Outputs) {
@@ -212,7 +229,7 @@ impl Fleet {
     /// Gives the state to be saved.
     pub(crate) fn save(&self) -> FleetState {
         let devices = self.devices.iter().map(|(&device, tracked)| (device, tracked.state.clone())).collect();
-        FleetState { zones: self.zones.save(), devices }
+        FleetState { zones: self.zones.save(), devices, seeds: self.seeds.clone() }
     }
 
     /// Takes up a saved state.
@@ -223,7 +240,7 @@ impl Fleet {
             open.for_each(|open| agenda.opened(open.level, open.due, device));
         }
         let devices = state.devices.into_iter().map(|(device, state)| (device, Tracked::restore(state))).collect();
-        Self { devices, zones: Zones::restore(state.zones), agenda }
+        Self { devices, zones: Zones::restore(state.zones), agenda, seeds: state.seeds }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`buckets`] | the open partials of one series |
 //! | [`calendar`] | hours and days of time zones |
 //! | [`device`] | the numbering of a device's series |
+//! | [`seed`] | the numbers that were given before the state began |
 //! | [`fleet`] | a partition's devices and the agenda of what falls due |
 
 pub(crate) mod buckets;
@@ -13,3 +14,4 @@ pub(crate) mod calendar;
 pub(crate) mod device;
 pub(crate) mod fleet;
 pub(crate) mod history;
+pub(crate) mod seed;
