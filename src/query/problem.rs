@@ -35,6 +35,11 @@ pub(super) enum Problem {
     Memory(#[from] MemoryError),
     #[error("partition {0} is still replaying its log: ask again in a moment")]
     Replaying(Partition),
+    #[error(
+        "the database lacks records of partition {0} that are committed: it was put back, or is a replica that lags behind; ask again \
+         in a moment, and name only servers in `database.url` that accept writes"
+    )]
+    OldTables(Partition),
     #[error("the database does not answer: ask again in a moment; weir's log names the cause")]
     Database,
     #[error("the database needed longer than {0} s: ask for a shorter range, a wider step or fewer fields")]
@@ -72,6 +77,7 @@ impl Problem {
             Self::Memory(MemoryError::NotReady(_)) | Self::Replaying(_) => {
                 ("replaying", "Not ready yet", StatusCode::SERVICE_UNAVAILABLE)
             }
+            Self::OldTables(_) => ("old_tables", "The database is behind", StatusCode::SERVICE_UNAVAILABLE),
             Self::Database => ("database", "The database does not answer", StatusCode::SERVICE_UNAVAILABLE),
             Self::TimedOut(_) => ("timeout", "The query took too long", StatusCode::SERVICE_UNAVAILABLE),
         }

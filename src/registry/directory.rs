@@ -6,7 +6,7 @@ use super::effect::DeviceKey;
 use super::reconcile::{self, Wanted};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{InEffect, Token, TokenHash};
-use crate::codec::{self, Kind};
+use crate::codec::{self, CodecError, Kind};
 use crate::log::{AppendError, Log, NewRecord, ReadError};
 use dataflows::model::{Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Record, RegistryChange, TemplateNo, TenantNo};
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +27,16 @@ pub enum DirectoryError {
     /// The log.
     #[error("the registry in effect cannot be read from the log ({0})")]
     Read(#[from] ReadError),
+    /// The log holds a record without which it is unknown what is in effect.
+    #[error("record {offset} of partition {partition} cannot be passed over: {error}")]
+    Record {
+        /// Which partition.
+        partition: Partition,
+        /// Where in it.
+        offset: Offset,
+        /// Why it cannot be read.
+        error: CodecError,
+    },
     /// The log.
     #[error("a registry change cannot be written to the log ({0})")]
     Append(#[from] AppendError),
@@ -199,15 +209,22 @@ fn catch_up(log: &Log, partition: Partition, position: Offset, effect: &mut InEf
     let mut records = Vec::new();
     while next < end {
         records.clear();
-        next = log.read(partition, next, READ_BYTES, &mut records)?;
+        next = match log.read(partition, next, READ_BYTES, &mut records) {
+            // The worker of the partition tells of it.
+            Err(ReadError::Gap { to, .. }) => to,
+            read => read?,
+        };
         for record in &records {
-            if codec::kind(&record.body) != Kind::Registry {
+            if !matches!(codec::kind(&record.body), Kind::Registry | Kind::Unknown) {
                 continue;
             }
             match codec::decode(&record.body) {
                 Ok(Record::Registry(change)) => effect.apply(partition, record.offset, *change),
-                Ok(_) => {}
-                Err(error) => tracing::error!(%partition, offset = %record.offset, %error, "skipped a registry record"),
+                Err(error) if codec::is_indispensable(&record.body, &error) => {
+                    return Err(DirectoryError::Record { partition, offset: record.offset, error });
+                }
+                // The worker of the partition sets it aside.
+                Ok(_) | Err(_) => {}
             }
         }
     }

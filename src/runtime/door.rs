@@ -51,11 +51,14 @@ pub(super) struct Server {
 
 impl Server {
     /// Lets requests that are under way finish, and ends.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
         // A server that has ended already needs no telling.
         let _ = self.close.send(());
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.task).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.task).await.is_err() {
             tracing::warn!("some requests were cut off");
+            self.task.abort();
+            // Its error says that it was aborted, as it was.
+            let _ = self.task.await;
         }
     }
 }

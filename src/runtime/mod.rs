@@ -25,6 +25,7 @@ mod maintenance;
 mod memory;
 mod owned;
 mod pace;
+mod pending;
 mod pool;
 mod registry;
 mod retained;

@@ -24,6 +24,7 @@ use dataflows::oracle::Oracle;
 use filled_log::FilledLog;
 use models::Models;
 use run::Target;
+use std::time::Duration;
 use tables::{Tables, assert_equal};
 use weir::codec;
 use weir::log::Log;
@@ -32,9 +33,9 @@ use weir::runtime::Pace;
 /// Records of a log.
 const RECORDS: usize = 1200;
 /// One record a commit, each with a checkpoint.
-const RECORD_BY_RECORD: Pace = Pace { read_bytes: 1, rows_max: 1, checkpoint_records: 1 };
+const RECORD_BY_RECORD: Pace = Pace { read_bytes: 1, run_entries: 1, rows_max: 1, checkpoint_records: 1, checkpoint_age: Duration::ZERO };
 /// A few records a run, some runs a commit.
-const SOME: Pace = Pace { read_bytes: 2000, rows_max: 100, checkpoint_records: 50 };
+const SOME: Pace = Pace { read_bytes: 2000, run_entries: 16, rows_max: 100, checkpoint_records: 50, checkpoint_age: Duration::ZERO };
 
 /// A log from a seed, with what the oracle says of it.
 struct Story {

@@ -110,6 +110,7 @@ impl Readers for Tokens {
 /// A memory that holds still.
 struct Held {
     position: Offset,
+    floor: Offset,
     open: Vec<Partial>,
     emitted: Vec<Placed<Partial>>,
 }
@@ -137,7 +138,7 @@ impl Memory for Held {
         let asked = |partial: &Partial| partial.level == level && series.contains(&partial.series);
         let open = self.open.iter().filter(|partial| asked(partial)).cloned().collect();
         let emitted = self.emitted.iter().filter(|partial| asked(&partial.row)).cloned().collect();
-        Ok(MemoryPartials { position: self.position, open, emitted })
+        Ok(MemoryPartials { position: self.position, floor: self.floor, open, emitted })
     }
 }
 
@@ -194,6 +195,7 @@ fn held() -> Held {
     let placed = |offset: u64, row: Partial| Placed { partition: partition(DEVICE), offset: Offset(offset), row };
     Held {
         position: Offset(PROGRESS + 20),
+        floor: Offset(PROGRESS),
         open: [vec![hour(12, TWELVE)], day.into()].concat(),
         // The first is committed and not forgotten yet.
         emitted: vec![placed(PROGRESS - 1, hour(9, NINE)), placed(PROGRESS, hour(9, NINE_LATE))],
