@@ -25,6 +25,10 @@ pub(super) enum Problem {
     EmptyRange,
     #[error("the answer would have more than {max} buckets{of}: ask for a shorter range, a wider step or fewer fields")]
     TooManyBuckets { max: usize, of: &'static str },
+    #[error("the rows hold more than {max} bytes of text: ask for fewer with `limit`, or for fewer fields")]
+    TooMuchText { max: usize },
+    #[error("other requests take all the memory that answers may take: ask again in a moment, or for less")]
+    Busy,
     #[error("field `{field}` holds {kind} values, which have no aggregates: ask for it with step=raw")]
     NotNumeric { field: String, kind: &'static str },
     #[error("aggregate `{name}` is not offered with step={step}: offered are {offered}{why}")]
@@ -66,6 +70,8 @@ impl Problem {
             Self::UnknownField { .. } => ("unknown_field", "Unknown field", StatusCode::NOT_FOUND),
             Self::EmptyRange => ("empty_range", "The range is empty", StatusCode::UNPROCESSABLE_ENTITY),
             Self::TooManyBuckets { .. } => ("too_many_buckets", "Too many buckets", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::TooMuchText { .. } => ("too_much_text", "Too much text", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Busy => ("busy", "Too many requests at once", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotNumeric { .. } => ("not_numeric", "The field is not numeric", StatusCode::UNPROCESSABLE_ENTITY),
             Self::NotOffered { .. } => {
                 ("aggregate_not_offered", "The step has no such aggregate", StatusCode::UNPROCESSABLE_ENTITY)

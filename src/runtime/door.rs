@@ -9,7 +9,6 @@ use crate::config::Config;
 use crate::log::Log;
 use crate::query::{Query, ReadAccess, Readers};
 use crate::registry::Directory;
-use crate::store::StoreError;
 use crate::{ingest, query, telemetry};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -71,7 +70,7 @@ pub(super) async fn open(door: Door, config: &Config) -> Result<Server, ServeErr
     let listen = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let database = config.database.url.parse().map_err(StoreError::Url)?;
+    let database = config.database.store().postgres()?;
     let router = router(door, config, database);
     let (close, closed) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
@@ -127,7 +126,7 @@ fn router(door: Door, config: &Config, database: tokio_postgres::Config) -> Rout
         limits: query::Limits::default(),
         clock: Arc::new(clock::event_time),
     };
-    let query = query::router(Arc::new(query));
+    let query = query::router(query);
     ingest.merge(query).merge(health)
 }
 

@@ -61,8 +61,7 @@ impl Memory for WorkersMemory {
     ) -> Result<MemoryPartials, MemoryError> {
         self.look(partition, move |peek, owned| {
             let asked: HashSet<SeriesId> = series.iter().copied().collect();
-            let wanted =
-                |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && asked.contains(&p.row.series);
+            let wanted = |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && asked.contains(&p.row.series);
             let emitted = peek.retained.partials().chain(&peek.pending.partials).filter(wanted).cloned().collect();
             let open = peek.graph.open_partials(&series, level);
             MemoryPartials { position: owned.next, floor: peek.retained.floor(partition), open, emitted }

@@ -8,9 +8,7 @@ use super::pace::Pace;
 use super::worker::{Assumed, WorkerError};
 use crate::codec;
 use crate::log::{Log, RawRecord, ReadError};
-use dataflows::model::{
-    DeviceId, Entry, LogTime, Offset, Partition, Placed, Quarantined, Reason, Record, TenantNo,
-};
+use dataflows::model::{DeviceId, Entry, LogTime, Offset, Partition, Placed, Quarantined, Reason, Record, TenantNo};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
@@ -114,7 +112,8 @@ impl Owned {
             Err(gap @ ReadError::Gap { from, to, .. }) => {
                 tracing::error!(partition = %self.partition, %from, %to, "went on behind records that were lost with a damaged segment");
                 // A partition that begins with a gap knows no time yet.
-                let log_time = if self.log_time == LogTime::default() { log.last_log_time(self.partition) } else { self.log_time };
+                let log_time =
+                    if self.log_time == LogTime::default() { log.last_log_time(self.partition) } else { self.log_time };
                 // Where the database has some of the lost records, the row stands behind those.
                 let at = from.max(self.committed);
                 if at < to {

@@ -38,7 +38,8 @@ struct Scan {
 ///
 /// Errors: the log cannot be read. What was lost is passed over here; the worker tells of it.
 pub(super) fn condemned(log: &Log, places: &[(Partition, Offset)]) -> Result<BTreeMap<Partition, BTreeSet<Offset>>, ReadError> {
-    let scan = |&(partition, at): &(Partition, Offset)| Scan { partition, at, end: log.end(partition), log_time: LogTime(i64::MIN) };
+    let scan =
+        |&(partition, at): &(Partition, Offset)| Scan { partition, at, end: log.end(partition), log_time: LogTime(i64::MIN) };
     let mut scans: Vec<_> = places.iter().map(scan).filter(|scan| scan.at < scan.end).collect();
     let mut found: BTreeMap<Partition, BTreeSet<Offset>> = BTreeMap::new();
     let mut records = Vec::new();

@@ -1,7 +1,9 @@
 //! How to reach the database, and what every session of weir sets.
 
+use super::StoreError;
 use std::fmt;
 use std::time::Duration;
+use tokio_postgres::config::TargetSessionAttrs;
 
 /// When a commit is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,6 +50,23 @@ impl StoreConfig {
             keepalive_idle: Duration::from_secs(15),
             synchronous_commit: SynchronousCommit::default(),
         }
+    }
+
+    /// Gives how connections are made: to the first host that accepts writes, and none is kept that is dead.
+    ///
+    /// Errors: a URL that cannot be read.
+    pub fn postgres(&self) -> Result<tokio_postgres::Config, StoreError> {
+        let mut postgres: tokio_postgres::Config = self.url.parse().map_err(StoreError::Url)?;
+        postgres
+            .application_name("weir")
+            .connect_timeout(self.connect_timeout)
+            .tcp_user_timeout(self.keepalive_idle * 2)
+            .keepalives(true)
+            .keepalives_idle(self.keepalive_idle)
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(postgres)
     }
 
     /// Gives the statements that open a session.
