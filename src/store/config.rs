@@ -22,6 +22,8 @@ pub struct StoreConfig {
     /// `postgres://user:password@host:port,host2:port2/database`. Of several hosts, the first that
     /// accepts writes is taken. Connections are not encrypted.
     pub url: String,
+    /// On a new database, add TimescaleDB where the server offers it, and use it. Default: true.
+    pub timescaledb: bool,
     /// For one host. Default: 5 s.
     pub connect_timeout: Duration,
     /// For one statement, a COPY included. Default: 60 s.
@@ -43,6 +45,7 @@ impl StoreConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            timescaledb: true,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(15),
