@@ -61,6 +61,8 @@ impl Settings {
 
     async fn client(&self) -> anyhow::Result<tokio_postgres::Client> {
         let store = crate::store::Store::connect(self.load()?.database.store()).await?;
+        // Tells of a database without the schema in words of ours.
+        store.partitions().await?;
         Ok(store.client().await?)
     }
 }

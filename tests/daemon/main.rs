@@ -7,11 +7,15 @@
 mod support;
 
 mod crash;
+mod damage;
 mod database;
+mod expected;
 mod gate;
 mod ownership;
 mod process;
 mod query;
 mod stop;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../support/tables.rs"]
 mod tables;
 mod world;
