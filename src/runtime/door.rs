@@ -1,9 +1,10 @@
-//! The HTTP server: ingest, query, health, status and metrics on one socket.
+//! What the daemon serves: ingest, query, health, status and metrics on one socket.
 
 use super::clock;
 use super::error::ServeError;
 use super::intake::LogIntake;
 use super::memory::WorkersMemory;
+use super::server::Server;
 use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;
@@ -15,16 +16,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-/// How long requests that are under way may take when the daemon ends.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the server needs of the daemon.
 pub(super) struct Door {
@@ -40,28 +34,6 @@ pub(super) struct Door {
     pub stopping: Arc<AtomicBool>,
 }
 
-/// The running server.
-pub(super) struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
-    close: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Server {
-    /// Lets requests that are under way finish, and ends.
-    pub(super) async fn close(mut self) {
-        // A server that has ended already needs no telling.
-        let _ = self.close.send(());
-        if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.task).await.is_err() {
-            tracing::warn!("some requests were cut off");
-            self.task.abort();
-            // Its error says that it was aborted, as it was.
-            let _ = self.task.await;
-        }
-    }
-}
-
 /// Listens and serves.
 ///
 /// Errors: the address cannot be listened on.
@@ -71,18 +43,7 @@ pub(super) async fn open(door: Door, config: &Config) -> Result<Server, ServeErr
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let database = config.database.store().postgres()?;
-    let router = router(door, config, database);
-    let (close, closed) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(async {
-            // Dropping the other end means the same.
-            let _ = closed.await;
-        });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the HTTP server ended");
-        }
-    });
-    Ok(Server { address, close, task })
+    Ok(Server::start(listener, address, router(door, config, database)))
 }
 
 #[derive(Clone)]

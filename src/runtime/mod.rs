@@ -30,6 +30,7 @@ mod pool;
 mod registry;
 mod retained;
 mod serve;
+mod server;
 mod ticks;
 mod verdicts;
 mod view;

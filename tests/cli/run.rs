@@ -33,8 +33,9 @@ impl Place {
     /// Makes a command in that environment, with nothing of weir's from outside.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let settings = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("WEIR_"));
-        settings.for_each(|name| drop(command.env_remove(name)));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_")) {
+            command.env_remove(name);
+        }
         command.env_remove("DATABASE_URL").env_remove("RUST_LOG").env_remove("XDG_CACHE_HOME");
         command.current_dir(self.dir()).env("HOME", self.dir()).env("WEIR_LOG_DIR", self.dir().join("data"));
         // A busy machine must not look like a decoder that does not end.
