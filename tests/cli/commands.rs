@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 
 const SCRIPT: &str = "function decodeUplink(input) { return {data: {length: input.bytes.length}} }";
 
-/// The values of a key, in all rows.
-fn all<'a>(rows: &'a [Value], key: &str) -> Vec<&'a Value> {
-    rows.iter().map(|row| &row[key]).collect()
+/// The values of a key in all rows, sorted.
+fn all<'a>(rows: &'a [Value], key: &str) -> Vec<&'a str> {
+    let mut values: Vec<_> = rows.iter().map(|row| row[key].as_str().unwrap()).collect();
+    values.sort_unstable();
+    values
 }
 
 #[tokio::test]
