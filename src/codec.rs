@@ -72,6 +72,12 @@ pub fn decode(body: &[u8]) -> Result<Record, CodecError> {
     Ok(postcard::from_bytes(rest)?)
 }
 
+/// Whether a record that cannot be read must not be passed over: one of another version is good there, and what
+/// follows a registry record depends on it. Any other stands for itself, and can be set aside.
+pub fn is_indispensable(body: &[u8], error: &CodecError) -> bool {
+    matches!(error, CodecError::Version { .. }) || kind(body) == Kind::Registry
+}
+
 /// Tells the kind of a record.
 pub fn kind(body: &[u8]) -> Kind {
     match body {
@@ -145,5 +151,9 @@ mod tests {
         assert!(matches!(decode(&[9, 0]), Err(CodecError::Version { found: 9 })));
         assert!(matches!(decode(&[1, 77]), Err(CodecError::Body(_))));
         assert_eq!(kind(&[1, 77]), Kind::Unknown);
+        let is_indispensable = |body: &[u8]| is_indispensable(body, &decode(body).unwrap_err());
+        assert!(is_indispensable(&[9, 0]), "another version reads it");
+        assert!(is_indispensable(&[1, 1, 255]), "what is in effect would be unknown");
+        assert!(!is_indispensable(&[1, 0, 255]) && !is_indispensable(&[1, 77]) && !is_indispensable(&[]));
     }
 }

@@ -1,5 +1,6 @@
 //! `weir decode`
 
+use super::private::PrivateFolder;
 use crate::decoder::{DecoderInput, DecoderKind, DecoderLimits, Decoders, Tried, VerdictSink, templates};
 use anyhow::{Context, bail};
 use base64::Engine;
@@ -54,8 +55,8 @@ impl Decode {
         let received_at = self.received_at.unwrap_or_else(jiff::Timestamp::now);
         let input =
             DecoderInput { fport: self.fport, bytes: &bytes, recv_time_us: received_at.as_microsecond(), variables: &variables };
-        let folder = std::env::temp_dir().join("weir-decode");
-        let decoders = Decoders::open(&folder, DecoderLimits::default(), Arc::new(NoVerdicts))?;
+        let folder = PrivateFolder::open("decode")?;
+        let decoders = Decoders::open(folder.path(), DecoderLimits::default(), Arc::new(NoVerdicts))?;
         show(&decoders.decode_once(kind, &body, &input)?);
         Ok(())
     }

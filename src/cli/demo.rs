@@ -57,7 +57,7 @@ impl Demo {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let mut config = settings.load()?;
         config.http.listen = self.listen;
-        telemetry::start();
+        telemetry::start()?;
         let mut store = Store::connect(config.database.store()).await?;
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;

@@ -47,7 +47,7 @@ impl Load {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let mut config = settings.load()?;
         config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        telemetry::start();
+        telemetry::start()?;
         let mut store = Store::connect(config.database.store()).await?;
         store.migrate(config.log.partitions).await?;
         let mut client = store.client().await?;

@@ -37,7 +37,7 @@ impl Log {
 }
 
 fn status(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let status = local_log::status(&settings.load()?.log.dir.join("log"))?;
+    let status = local_log::status(&settings.load_local()?.log.dir.join("log"))?;
     let partitions: Vec<_> = status
         .partitions
         .iter()
@@ -103,7 +103,7 @@ fn told(log: Uuid, adoptions: &[Adoption]) -> String {
 }
 
 fn set_aside(settings: &Settings) -> anyhow::Result<()> {
-    let config = settings.load()?;
+    let config = settings.load_local()?;
     let damages = local_log::set_aside(&config.log.dir.join("log"))?;
     if damages.is_empty() {
         println!("Nothing is damaged.");

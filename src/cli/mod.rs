@@ -6,11 +6,12 @@ mod http;
 mod load;
 mod log;
 mod output;
+mod private;
 mod registry;
 mod serve;
 mod status;
 
-use crate::config::Config;
+use crate::config::{Config, Local};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -41,16 +42,27 @@ struct Settings {
 
 impl Settings {
     fn load(&self) -> anyhow::Result<Config> {
-        let over = |name: &str| match name {
-            "WEIR_DATABASE_URL" => self.database_url.clone(),
-            "WEIR_LOG_DIR" => self.data_dir.as_ref().map(|dir| dir.display().to_string()),
-            _ => None,
-        };
-        Ok(Config::load(self.config.as_deref(), |name| over(name).or_else(|| std::env::var(name).ok()))?)
+        Ok(Config::load(self.config.as_deref(), self.environment())?)
+    }
+
+    /// The settings of commands that do without the database.
+    fn load_local(&self) -> anyhow::Result<Local> {
+        Ok(Local::load(self.config.as_deref(), self.environment())?)
+    }
+
+    /// The environment, with the command line on top. What is not Unicode can be no setting of ours.
+    fn environment(&self) -> impl Iterator<Item = (String, String)> {
+        let of_process =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let url = self.database_url.clone().map(|url| ("WEIR_DATABASE_URL".to_owned(), url));
+        let dir = self.data_dir.as_ref().map(|dir| ("WEIR_LOG_DIR".to_owned(), dir.display().to_string()));
+        of_process.chain(url).chain(dir)
     }
 
     async fn client(&self) -> anyhow::Result<tokio_postgres::Client> {
         let store = crate::store::Store::connect(self.load()?.database.store()).await?;
+        // Tells of a database without the schema in words of ours.
+        store.partitions().await?;
         Ok(store.client().await?)
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Serve {}
 impl Serve {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let config = settings.load()?;
-        telemetry::start();
+        telemetry::start()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let shutdown = async {
             tokio::select! {

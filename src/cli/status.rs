@@ -22,7 +22,7 @@ impl Status {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let url = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => format!("http://{}", settings.load()?.http.listen),
+            None => format!("http://{}", settings.load_local()?.http.listen),
         };
         let unreachable = || format!("no weir answers at {url}: start it with `weir serve`, or give its address with --url");
         let status: Value = super::http::get(&format!("{url}/status"), None).await.with_context(unreachable)?;

@@ -1,5 +1,6 @@
 //! `[database]`
 
+use super::Url;
 use super::reader::Reader;
 use crate::store::{StoreConfig, SynchronousCommit};
 use std::fmt;
@@ -12,6 +13,9 @@ pub struct Database {
     pub url: String,
     /// `migrate`: bring the schema up to date at start. Default: true.
     pub migrate: bool,
+    /// `timescaledb`: on a new database, add the extension where the server offers it and use it; else
+    /// plain partitions, for good. Default: true.
+    pub timescaledb: bool,
     /// `connect_timeout`: for one host. Default: 5 s.
     pub connect_timeout: Duration,
     /// `statement_timeout`: for one statement, a COPY included. Default: 60 s.
@@ -24,15 +28,17 @@ pub struct Database {
 }
 
 impl Database {
-    pub(super) fn read(mut reader: Reader<'_>) -> Self {
+    pub(super) fn read(mut reader: Reader<'_>, need: Url) -> Self {
         let shared = reader.shared("DATABASE_URL");
         let url = match (reader.optional("url"), shared) {
             (Some(url), _) | (None, Some(url)) => url,
+            (None, None) if need == Url::Optional => String::new(),
             (None, None) => reader.required("url", "DATABASE_URL", String::new()),
         };
         let database = Self {
             url,
             migrate: reader.or("migrate", true),
+            timescaledb: reader.or("timescaledb", true),
             connect_timeout: reader.or("connect_timeout", Duration::from_secs(5)),
             statement_timeout: reader.or("statement_timeout", Duration::from_secs(60)),
             synchronous_commit: reader.or("synchronous_commit", false),
@@ -47,6 +53,7 @@ impl Database {
     /// Gives the same for the store.
     pub fn store(&self) -> StoreConfig {
         StoreConfig {
+            timescaledb: self.timescaledb,
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,
             synchronous_commit: if self.synchronous_commit { SynchronousCommit::On } else { SynchronousCommit::Off },

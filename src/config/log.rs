@@ -6,6 +6,9 @@ use crate::log::LogOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Smallest size bound of a log: some segments, each of which holds the largest append.
+const SIZE_BYTES_MIN: u64 = 16 << 20;
+
 /// Where acknowledged uplinks are kept, and how many.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Log {
@@ -13,7 +16,7 @@ pub struct Log {
     pub dir: PathBuf,
     /// `partitions`: fixed when log and database are made. Default: 16.
     pub partitions: u16,
-    /// `size_bytes_max`: senders are refused beyond. Default: 16 GiB.
+    /// `size_bytes_max`: senders are refused beyond; at least 16 MiB. Default: 16 GiB.
     pub size_bytes_max: u64,
     /// `retention`: how long the log is kept behind the newest checkpoint, for a database that comes
     /// back older than it was left. Given up when the log is nearly full. Default: 24 h.
@@ -32,21 +35,18 @@ impl Log {
         if log.partitions == 0 {
             reader.refuse("partitions", "give at least 1");
         }
+        if log.size_bytes_max < SIZE_BYTES_MIN {
+            reader.refuse("size_bytes_max", "give at least 16 MiB");
+        }
         log
     }
 
     /// Gives the same for the log. A small log has small segments, so that it can be truncated at all.
     pub fn options(&self) -> LogOptions {
-        let options = LogOptions::default();
+        let options = LogOptions { partitions: self.partitions, size_bytes_max: self.size_bytes_max, ..LogOptions::default() };
         let segment_bytes = options.segment_bytes.min(self.size_bytes_max / 8);
         let append_bytes_max = options.append_bytes_max.min(segment_bytes as usize / 2);
-        LogOptions {
-            partitions: self.partitions,
-            size_bytes_max: self.size_bytes_max,
-            segment_bytes,
-            append_bytes_max,
-            group_bytes_max: options.group_bytes_max.min(append_bytes_max),
-            ..options
-        }
+        let group_bytes_max = options.group_bytes_max.min(append_bytes_max);
+        LogOptions { segment_bytes, append_bytes_max, group_bytes_max, ..options }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A setting `key` of section `[section]` can also be given as the environment variable
 //! `WEIR_SECTION_KEY`, which wins over the file; `DATABASE_URL` stands for `database.url`. Unknown
-//! keys are refused, and all mistakes are told together.
+//! keys and variables are refused, and all mistakes are told together. `weir.toml` at the root of the
+//! repository lists all settings; a test keeps it true.
 
 mod database;
 mod decoders;
@@ -18,7 +19,7 @@ pub use http::Http;
 pub use log::Log;
 pub use runtime::Runtime;
 
-use reader::{Mistakes, Reader};
+use reader::{Environment, Mistakes, Reader};
 use std::path::{Path, PathBuf};
 
 /// All settings.
@@ -34,6 +35,15 @@ pub struct Config {
     pub decoders: Decoders,
     /// `[runtime]`
     pub runtime: Runtime,
+}
+
+/// The settings of commands that do without the database.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Local {
+    /// `[http]`
+    pub http: Http,
+    /// `[log]`
+    pub log: Log,
 }
 
 /// Why the settings cannot be used.
@@ -59,23 +69,19 @@ impl Config {
     /// Reads the file, where one is given, and the environment.
     ///
     /// Errors: the file cannot be read, or the list of all mistakes.
-    pub fn load(path: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let text = match path {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?,
-            None => String::new(),
-        };
-        Self::parse(&text, environment)
+    pub fn load(path: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        Self::parse(&text(path)?, &environment.into_iter().collect(), Url::Required)
     }
 
-    fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    fn parse(text: &str, environment: &Environment, url: Url) -> Result<Self, ConfigError> {
         let mut file: toml::Table = text.parse()?;
         let mut mistakes = Mistakes::default();
         let config = Self {
-            database: Database::read(Reader::new("database", &mut file, &environment, &mut mistakes)),
-            http: Http::read(Reader::new("http", &mut file, &environment, &mut mistakes)),
-            log: Log::read(Reader::new("log", &mut file, &environment, &mut mistakes)),
-            decoders: Decoders::read(Reader::new("decoders", &mut file, &environment, &mut mistakes)),
-            runtime: Runtime::read(Reader::new("runtime", &mut file, &environment, &mut mistakes)),
+            database: Database::read(Reader::new("database", &mut file, environment, &mut mistakes), url),
+            http: Http::read(Reader::new("http", &mut file, environment, &mut mistakes)),
+            log: Log::read(Reader::new("log", &mut file, environment, &mut mistakes)),
+            decoders: Decoders::read(Reader::new("decoders", &mut file, environment, &mut mistakes)),
+            runtime: Runtime::read(Reader::new("runtime", &mut file, environment, &mut mistakes)),
         };
         for unknown in file.keys() {
             mistakes.add(format!("[{unknown}]: there is no such section; there are database, http, log, decoders and runtime"));
@@ -84,13 +90,36 @@ impl Config {
     }
 }
 
+impl Local {
+    /// Does as [`Config::load`], but no database need be named.
+    ///
+    /// Errors: as there.
+    pub fn load(path: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let Config { http, log, .. } = Config::parse(&text(path)?, &environment.into_iter().collect(), Url::Optional)?;
+        Ok(Self { http, log })
+    }
+}
+
+/// Whether a database must be named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Url {
+    Required,
+    Optional,
+}
+
+fn text(path: Option<&Path>) -> Result<String, ConfigError> {
+    let Some(path) = path else { return Ok(String::new()) };
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::SocketAddr;
 
     fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::parse(text, |name| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::parse(text, &environment.collect(), Url::Required)
     }
 
     #[test]
@@ -114,10 +143,78 @@ mod tests {
     #[test]
     fn all_mistakes_are_told_together() {
         let text = "[http]\nlisten = 'here'\nlissten = 1\n[log]\npartitions = 70000\n[nothing]\n";
-        let Err(ConfigError::Mistakes(mistakes)) = parse(text, &[("WEIR_RUNTIME_WORKERS", "two")]) else { panic!("accepted") };
+        let environment = [
+            ("WEIR_RUNTIME_WORKERS", "two"),
+            ("WEIR_LOG_DIRR", "/data"),
+            ("WEIR_LOG", "of something else"),
+            ("WEIR_TEST_PG_URL", "of something else"),
+        ];
+        let mistakes = mistakes(parse(text, &environment));
         let found = |part: &str| assert!(mistakes.iter().any(|m| m.contains(part)), "{part} in {mistakes:?}");
-        for part in ["http.listen", "http.lissten", "log.partitions", "[nothing]", "WEIR_RUNTIME_WORKERS", "database.url"] {
+        for part in [
+            "http.listen",
+            "http.lissten",
+            "log.partitions",
+            "[nothing]",
+            "WEIR_RUNTIME_WORKERS",
+            "WEIR_LOG_DIRR",
+            "database.url",
+        ] {
             found(part);
         }
+        assert_eq!(mistakes.len(), 7, "{mistakes:?}");
+    }
+
+    fn mistakes(parsed: Result<Config, ConfigError>) -> Vec<String> {
+        let Err(ConfigError::Mistakes(mistakes)) = parsed else { panic!("accepted") };
+        mistakes
+    }
+
+    #[test]
+    fn a_log_is_as_small_as_it_is_said_to_be_or_refused_by_name() {
+        let url = ("DATABASE_URL", "postgres://localhost/weir");
+        for size in ["16 MiB", "32 MiB", "1 GiB", "20 GiB"] {
+            let config = parse(&format!("[log]\nsize_bytes_max = '{size}'"), &[url]).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            crate::log::Log::open(dir.path(), config.log.options(), crate::log::Clock::system()).unwrap();
+        }
+        let refused = mistakes(parse("[log]\nsize_bytes_max = '15 MiB'", &[url]));
+        assert_eq!(refused, ["log.size_bytes_max: give at least 16 MiB"]);
+    }
+
+    #[test]
+    fn commands_without_the_database_do_not_ask_for_it() {
+        let local = Local::load(None, [("WEIR_LOG_DIR".to_owned(), "/data".to_owned())]).unwrap();
+        assert_eq!(local.log.dir, PathBuf::from("/data"));
+        assert!(Local::load(None, [("WEIR_LOG_DIRR".to_owned(), "/data".to_owned())]).is_err());
+    }
+
+    /// `weir.toml` is the reference of all settings: each stands there, with its default.
+    #[test]
+    fn the_reference_has_every_setting_with_its_default() {
+        let reference = include_str!("../../weir.toml");
+        // Settings are commented out with `#`, words with `# `.
+        let settings: String = reference
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let given = parse(&settings, &[]).unwrap();
+        let mut defaults = parse("", &[("DATABASE_URL", &given.database.url)]).unwrap();
+        defaults.runtime.owner = given.runtime.owner.clone();
+        // The debug form of a database leaves things out, as its address may hold a password.
+        assert!(given == defaults, "{given:#?}\n{defaults:#?}");
+
+        let file: toml::Table = settings.parse().unwrap();
+        for (section, given) in &file {
+            // A key that does not exist has the known ones listed.
+            let refused = mistakes(parse(&format!("[{section}]\nnothing = 1"), &[("DATABASE_URL", "postgres://localhost/weir")]));
+            let (_, known) = refused[0].split_once("there are ").unwrap();
+            let given: Vec<_> = given.as_table().unwrap().keys().map(String::as_str).collect();
+            let mut known: Vec<_> = known.split(", ").collect();
+            known.sort_unstable();
+            assert_eq!(given, known, "[{section}]");
+        }
+        assert_eq!(file.len(), 5);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use super::setting::Setting;
+use std::collections::BTreeMap;
 
 /// What is wrong with the settings so far.
 #[derive(Default)]
@@ -18,12 +19,16 @@ impl Mistakes {
     }
 }
 
-/// One section of the file, with the environment on top. Dropping it reports the keys that nobody asked for.
+/// The environment variables of the process, by name.
+pub(super) type Environment = BTreeMap<String, String>;
+
+/// One section of the file, with the environment on top. Dropping it reports the keys and variables that nobody
+/// asked for.
 pub(super) struct Reader<'a> {
     section: &'static str,
     keys: toml::Table,
     asked: Vec<&'static str>,
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    environment: &'a Environment,
     mistakes: &'a mut Mistakes,
 }
 
@@ -32,7 +37,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(
         section: &'static str,
         file: &mut toml::Table,
-        environment: &'a dyn Fn(&str) -> Option<String>,
+        environment: &'a Environment,
         mistakes: &'a mut Mistakes,
     ) -> Self {
         let keys = match file.remove(section) {
@@ -67,9 +72,9 @@ impl<'a> Reader<'a> {
     pub(super) fn optional<T: Setting>(&mut self, key: &'static str) -> Option<T> {
         self.asked.push(key);
         let from_file = self.keys.remove(key);
-        let variable = format!("WEIR_{}_{}", self.section, key).to_ascii_uppercase();
-        let (place, parsed) = match (self.environment)(&variable) {
-            Some(text) => (variable, T::from_text(&text)),
+        let variable = variable(self.section, key);
+        let (place, parsed) = match self.environment.get(&variable) {
+            Some(text) => (variable, T::from_text(text)),
             None => (format!("{}.{key}", self.section), T::from_toml(from_file?)),
         };
         parsed.map_err(|problem| self.mistakes.add(format!("{place}: {problem}"))).ok()
@@ -77,7 +82,7 @@ impl<'a> Reader<'a> {
 
     /// Reads an environment variable that other programs share, such as `DATABASE_URL`.
     pub(super) fn shared(&self, variable: &str) -> Option<String> {
-        (self.environment)(variable)
+        self.environment.get(variable).cloned()
     }
 
     /// Reports a value that parses and makes no sense.
@@ -88,9 +93,19 @@ impl<'a> Reader<'a> {
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        for unknown in self.keys.keys() {
-            let known = self.asked.join(", ");
-            self.mistakes.add(format!("{}.{unknown}: there is no such setting; there are {known}", self.section));
+        let known = self.asked.join(", ");
+        let of_file = self.keys.keys().map(|key| format!("{}.{key}", self.section));
+        let (prefix, asked) = (variable(self.section, ""), self.asked.iter().map(|key| variable(self.section, key)));
+        let asked: Vec<_> = asked.collect();
+        let of_section = self.environment.keys().filter(|name| name.starts_with(&prefix));
+        let of_environment = of_section.filter(|name| !asked.contains(name)).cloned();
+        for unknown in of_file.chain(of_environment) {
+            self.mistakes.add(format!("{unknown}: there is no such setting; there are {known}"));
         }
     }
+}
+
+/// Gives the name of the environment variable for a setting.
+fn variable(section: &str, key: &str) -> String {
+    format!("WEIR_{section}_{key}").to_ascii_uppercase()
 }

@@ -65,6 +65,8 @@ impl Database {
             snapshot.query(CLASSES, &[]),
         )
         .map_err(|e| self.problem(&e))?;
+        drop(snapshot);
+        connection.release();
         let (zone, registered) = found.map_or(("UTC".into(), false), |row| (row.get(0), row.get(1)));
         if !registered && series.is_empty() {
             return Err(Problem::UnknownDevice(device.clone()));

@@ -1,8 +1,10 @@
-//! The connections to the database: few, read-only, and none is held while the memory is asked.
+//! The connections to the database: few, read-only, and none is held while the memory is asked. One on which a
+//! statement may still run, because its request has ended before it, is given up and the statement with it.
 
 use super::problem::Problem;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, IsolationLevel, NoTls};
 
@@ -37,18 +39,20 @@ impl Database {
     /// Takes a connection.
     ///
     /// Errors: when none comes up or free in time.
-    pub(super) async fn connection(&self) -> Result<Object, Problem> {
-        self.pool.get().await.map_err(|error: PoolError| {
+    pub(super) async fn connection(&self) -> Result<Connection, Problem> {
+        let object = self.pool.get().await.map_err(|error: PoolError| {
             tracing::warn!(%error, "query: no connection to the database");
             Problem::Database
-        })
+        })?;
+        Ok(Connection { object: Some(object) })
     }
 
     /// Begins a transaction that sees one moment of the database, from its first statement that reads a table on.
     ///
     /// Errors: when the database does not answer.
-    pub(super) async fn snapshot<'c>(&self, connection: &'c mut Object) -> Result<Transaction<'c>, Problem> {
-        let begun = connection.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
+    pub(super) async fn snapshot<'c>(&self, connection: &'c mut Connection) -> Result<Transaction<'c>, Problem> {
+        let object = connection.object.as_mut().expect("it is there until it is released");
+        let begun = object.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
         let transaction = begun.await.map_err(|e| self.problem(&e))?;
         let timeout = format!("SET LOCAL statement_timeout = {}", self.statement_timeout.as_millis());
         transaction.batch_execute(&timeout).await.map_err(|e| self.problem(&e))?;
@@ -63,5 +67,35 @@ impl Database {
         let cause = error.as_db_error().map(ToString::to_string);
         tracing::warn!(%error, cause, "query: the database refused a statement");
         Problem::Database
+    }
+}
+
+/// A connection of the pool. Dropping it means that something was not read to its end; [`Connection::release`] gives
+/// it back.
+pub(super) struct Connection {
+    object: Option<Object>,
+}
+
+impl Connection {
+    /// Gives it back to the pool: nothing runs on it any more.
+    pub(super) fn release(mut self) {
+        self.object = None;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(object) = self.object.take() else { return };
+        let running = object.cancel_token();
+        let client = Object::take(object);
+        // Without a runtime the process ends, and its connections with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = running.cancel_query(NoTls).await {
+                    tracing::debug!(%error, "query: a statement that nobody waits for was not cancelled");
+                }
+                drop(client);
+            });
+        }
     }
 }

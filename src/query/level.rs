@@ -3,7 +3,8 @@
 //! Invariant: every measurement up to the moment that the memory shows is in the result once. What the tables'
 //! snapshot holds was emitted below its `progress`; what was emitted from there on, the memory still has, because
 //! the guard was taken before the snapshot; the rest is open. So the memory must have come as far as the tables,
-//! which after a restart it first has to.
+//! which after a restart it first has to; and the tables must not lack what the memory has forgotten, which those of
+//! a replica that lags may.
 
 use super::catalogue::ClassTables;
 use super::memory::{Memory, MemoryPartials};
@@ -53,8 +54,8 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Gives all partials to `take`; those of the memory regardless of the range.
 ///
-/// Errors: when the database or the memory does not answer, or the memory is not as far as the tables within
-/// `patience`.
+/// Errors: when the database or the memory does not answer, the memory is not as far as the tables within
+/// `patience`, or the tables are older than what the memory still has.
 pub(super) async fn read<M: Memory>(
     memory: &M,
     tables: &impl Tables,
@@ -66,6 +67,9 @@ pub(super) async fn read<M: Memory>(
     let progress = tables.partials(ask, take).await?;
     let waited = tokio::time::timeout(patience, caught_up(memory, ask, progress)).await;
     let held = waited.unwrap_or(Err(Problem::Replaying(ask.partition)))?;
+    if progress < held.floor {
+        return Err(Problem::OldTables(ask.partition));
+    }
     let not_committed = held.emitted.iter().filter(|partial| partial.offset >= progress);
     not_committed.for_each(|partial| take(Piece::of(&partial.row, false)));
     held.open.iter().for_each(|partial| take(Piece::of(partial, true)));

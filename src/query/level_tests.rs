@@ -19,7 +19,7 @@ enum Event {
     Commit,
     /// The memory forgets what is committed, if it may.
     Forget,
-    /// The daemon starts again, and replays from the beginning.
+    /// The worker starts again, and replays from the beginning; what it emits below progress is in the tables.
     Restart,
 }
 
@@ -35,6 +35,10 @@ struct World {
     happened: usize,
     position: usize,
     progress: usize,
+    /// What the memory has forgotten was emitted below.
+    floor: usize,
+    /// Progress at the last restart.
+    assumed: usize,
     open: Vec<usize>,
     emitted: Vec<(usize, Vec<usize>)>,
     committed: Vec<(usize, Vec<usize>)>,
@@ -55,7 +59,8 @@ impl World {
             Event::Work => {
                 let Some((emits, measures)) = LOG.get(self.position) else { return };
                 if *emits && !self.open.is_empty() {
-                    self.emitted.push((self.position, std::mem::take(&mut self.open)));
+                    let emitted = (self.position, std::mem::take(&mut self.open));
+                    self.emitted.extend((self.position >= self.assumed).then_some(emitted));
                 }
                 self.open.extend(measures.then_some(self.position));
                 self.position += 1;
@@ -65,10 +70,14 @@ impl World {
                 self.committed.extend(rows.cloned());
                 self.progress += 1;
             }
-            Event::Forget if self.guards == 0 => self.emitted.retain(|(offset, _)| *offset >= self.progress),
+            Event::Forget if self.guards == 0 => {
+                let forgotten = self.emitted.iter().filter(|(offset, _)| *offset < self.progress).map(|(offset, _)| offset + 1);
+                self.floor = forgotten.max().unwrap_or(0).max(self.floor);
+                self.emitted.retain(|(offset, _)| *offset >= self.progress);
+            }
             Event::Commit | Event::Forget => {}
             Event::Restart => {
-                self.position = 0;
+                (self.position, self.floor, self.assumed) = (0, self.progress, self.progress);
                 self.open.clear();
                 self.emitted.clear();
             }
@@ -133,8 +142,8 @@ impl Memory for Reader {
             offset: Offset(*offset as u64),
             row: partial(measurements),
         };
-        let held =
-            MemoryPartials { position: Offset(world.position as u64), open, emitted: world.emitted.iter().map(placed).collect() };
+        let (position, floor) = (Offset(world.position as u64), Offset(world.floor as u64));
+        let held = MemoryPartials { position, floor, open, emitted: world.emitted.iter().map(placed).collect() };
         // Whoever asks again finds the worker further.
         world.happen(Event::Work);
         Ok(held)
@@ -193,17 +202,23 @@ async fn no_interleaving_counts_twice_or_misses() {
                     }
                     let world = Arc::new(Mutex::new(World { events: events.clone(), ..World::default() }));
                     let reader = Reader { world: world.clone(), moments: [guard, snapshot, look] };
-                    let all = read_all(&reader, Duration::from_secs(60)).await.unwrap();
+                    let all = read_all(&reader, Duration::from_secs(60)).await;
+                    assert_eq!(world.lock().unwrap().guards, 0, "the guard is given back");
+                    if matches!(all, Err(Problem::OldTables(PARTITION))) {
+                        assert!(events[snapshot..look].contains(&Event::Restart), "only a restart forgets beside a guard");
+                        refused += 1;
+                        continue;
+                    }
+                    let all = all.unwrap();
                     let sum = all.map_or(0.0, |all| all.sum);
                     let at = (guard, snapshot, look);
                     assert_eq!(sum, expected(sketch.position), "{events:?}, guard, snapshot and look at {at:?}");
-                    assert_eq!(world.lock().unwrap().guards, 0, "the guard is given back");
                     answered += 1;
                 }
             }
         }
     }
-    assert!(answered > 100_000 && refused > 1_000, "{answered} cases answered, {refused} left to the next test");
+    assert!(answered > 100_000 && refused > 1_000, "{answered} cases answered, {refused} refused, or left to the next test");
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ pub trait Memory: Send + Sync + 'static {
 pub struct MemoryPartials {
     /// The first offset that the worker has not processed.
     pub position: Offset,
+    /// Of the partials that were emitted below, some were forgotten: they are in the tables only.
+    pub floor: Offset,
     /// Those that are still open. For days: the open day together with its open hours.
     pub open: Vec<Partial>,
     /// Those that were emitted, each with the offset that emitted it; some may be in the tables already.

@@ -40,6 +40,7 @@ mod params;
 mod problem;
 mod raw;
 mod rollup;
+mod room;
 mod service;
 mod sheet;
 mod step;

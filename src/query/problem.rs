@@ -25,6 +25,10 @@ pub(super) enum Problem {
     EmptyRange,
     #[error("the answer would have more than {max} buckets{of}: ask for a shorter range, a wider step or fewer fields")]
     TooManyBuckets { max: usize, of: &'static str },
+    #[error("the rows hold more than {max} bytes of text: ask for fewer with `limit`, or for fewer fields")]
+    TooMuchText { max: usize },
+    #[error("other requests take all the memory that answers may take: ask again in a moment, or for less")]
+    Busy,
     #[error("field `{field}` holds {kind} values, which have no aggregates: ask for it with step=raw")]
     NotNumeric { field: String, kind: &'static str },
     #[error("aggregate `{name}` is not offered with step={step}: offered are {offered}{why}")]
@@ -35,6 +39,11 @@ pub(super) enum Problem {
     Memory(#[from] MemoryError),
     #[error("partition {0} is still replaying its log: ask again in a moment")]
     Replaying(Partition),
+    #[error(
+        "the database lacks records of partition {0} that are committed: it was put back, or is a replica that lags behind; ask again \
+         in a moment, and name only servers in `database.url` that accept writes"
+    )]
+    OldTables(Partition),
     #[error("the database does not answer: ask again in a moment; weir's log names the cause")]
     Database,
     #[error("the database needed longer than {0} s: ask for a shorter range, a wider step or fewer fields")]
@@ -61,6 +70,8 @@ impl Problem {
             Self::UnknownField { .. } => ("unknown_field", "Unknown field", StatusCode::NOT_FOUND),
             Self::EmptyRange => ("empty_range", "The range is empty", StatusCode::UNPROCESSABLE_ENTITY),
             Self::TooManyBuckets { .. } => ("too_many_buckets", "Too many buckets", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::TooMuchText { .. } => ("too_much_text", "Too much text", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Busy => ("busy", "Too many requests at once", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotNumeric { .. } => ("not_numeric", "The field is not numeric", StatusCode::UNPROCESSABLE_ENTITY),
             Self::NotOffered { .. } => {
                 ("aggregate_not_offered", "The step has no such aggregate", StatusCode::UNPROCESSABLE_ENTITY)
@@ -72,6 +83,7 @@ impl Problem {
             Self::Memory(MemoryError::NotReady(_)) | Self::Replaying(_) => {
                 ("replaying", "Not ready yet", StatusCode::SERVICE_UNAVAILABLE)
             }
+            Self::OldTables(_) => ("old_tables", "The database is behind", StatusCode::SERVICE_UNAVAILABLE),
             Self::Database => ("database", "The database does not answer", StatusCode::SERVICE_UNAVAILABLE),
             Self::TimedOut(_) => ("timeout", "The query took too long", StatusCode::SERVICE_UNAVAILABLE),
         }

@@ -18,17 +18,17 @@ use std::collections::HashMap;
 /// The cut lies between two times: a next request from there neither misses nor repeats a row. So that it goes
 /// forward, as many rows as there are series are always allowed.
 ///
-/// Errors: when the database does not answer in time.
+/// Errors: when the database does not answer in time, or the rows hold more than `text_bytes_max` of text.
 pub(super) async fn rows(
     database: &Database,
     classes: Vec<ClassTables>,
     groups: Vec<Group>,
     (from, to): (EventTime, EventTime),
-    limit: usize,
+    (limit, text_bytes_max): (usize, usize),
 ) -> Result<(Vec<AnswerSeries>, Option<EventTime>), Problem> {
     let series: Vec<_> = groups.iter().flat_map(|group| group.series.iter().map(|id| (*id, group.kind))).collect();
     let limit = limit.max(series.len());
-    let ask = RawAsk { series, from, to, limit: limit + 1, classes };
+    let ask = RawAsk { series, from, to, limit: limit + 1, text_bytes_max, classes };
     let mut rows = database.rows(&ask).await?;
     let next_from = cut(&mut rows, limit);
     Ok((distribute(groups, rows), next_from))
@@ -72,7 +72,7 @@ pub(super) async fn fine(
 ) -> Result<Vec<Option<Held>>, Problem> {
     let (from, to) = (buckets.start(0), buckets.end(buckets.len() - 1));
     let series = group.series.iter().map(|id| (*id, group.kind)).collect();
-    let ask = RawAsk { series, from, to, limit: usize::MAX, classes };
+    let ask = RawAsk { series, from, to, limit: usize::MAX, text_bytes_max: 0, classes };
     let mut function = StepFunction::new(buckets, now);
     database.changes(&ask, &mut |at, value| function.row(at, value)).await?;
     Ok(function.finish())

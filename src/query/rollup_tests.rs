@@ -66,7 +66,7 @@ impl Memory for Still {
     async fn partials(&self, _: Partition, _: Vec<SeriesId>, level: BucketLevel) -> Result<MemoryPartials, MemoryError> {
         let emitted = self.emitted.iter().filter(|partial| partial.row.level == level).cloned().collect();
         let open = self.open.iter().filter(|partial| partial.level == level).cloned().collect();
-        Ok(MemoryPartials { position: PROGRESS, open, emitted })
+        Ok(MemoryPartials { position: PROGRESS, floor: Offset(0), open, emitted })
     }
 }
 

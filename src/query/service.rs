@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::params::{self, Ask, Format};
 use super::problem::Problem;
 use super::rollup::{self, RollupAsk};
+use super::room::{Place, Room};
 use super::step::{Resolution, Step};
 use super::{latest, metrics, raw, zone};
 use axum::Router;
@@ -32,15 +33,26 @@ pub struct Limits {
     pub points_default: usize,
     /// Raw points of an answer, and buckets of all its series together.
     pub points_max: usize,
+    /// Points of all answers that are made or sent at a time.
+    pub points_together_max: usize,
+    /// Text in the raw points of an answer. Unit: bytes.
+    pub text_bytes_max: usize,
     /// Buckets of a series.
     pub buckets_max: usize,
-    /// How long the memory may take to come as far as the tables.
+    /// How long a request waits until others have left it room, and for the memory to come as far as the tables.
     pub patience: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { points_default: 10_000, points_max: 1_000_000, buckets_max: 100_000, patience: Duration::from_secs(2) }
+        Self {
+            points_default: 10_000,
+            points_max: 1_000_000,
+            points_together_max: 2_000_000,
+            text_bytes_max: 64 << 20,
+            buckets_max: 100_000,
+            patience: Duration::from_secs(2),
+        }
     }
 }
 
@@ -60,15 +72,24 @@ pub struct Query<M, R> {
     pub clock: Clock,
 }
 
+/// The endpoint with what its requests share.
+struct Service<M, R> {
+    query: Query<M, R>,
+    room: Room,
+}
+
 /// Makes the routes `/v1/query` and `/v1/latest`.
 ///
 /// It has no fallback, so that other routers can be merged with it.
-pub fn router<M: Memory, R: Readers>(query: Arc<Query<M, R>>) -> Router {
+pub fn router<M: Memory, R: Readers>(query: Query<M, R>) -> Router {
+    let Limits { points_max, points_together_max, patience, .. } = query.limits;
+    // The largest answer must have room when it is alone.
+    let room = Room::new(points_together_max.max(points_max), patience);
     Router::new()
         .route("/v1/query", get(values::<M, R>).fallback(method))
         .route("/v1/latest", get(newest::<M, R>).fallback(method))
         .route_layer(axum::middleware::from_fn(metrics::measure))
-        .with_state(query)
+        .with_state(Arc::new(Service { query, room }))
 }
 
 async fn method() -> Problem {
@@ -79,29 +100,33 @@ async fn method() -> Problem {
 type Pairs = Parameters<Vec<(String, String)>>;
 
 async fn newest<M: Memory, R: Readers>(
-    State(query): State<Arc<Query<M, R>>>,
+    State(service): State<Arc<Service<M, R>>>,
     headers: HeaderMap,
     Parameters(pairs): Pairs,
 ) -> Result<Response, Problem> {
+    let query = &service.query;
     let tenant = authenticate(&query.readers, &headers)?;
     let devices = params::latest(&pairs)?;
     latest::answer(&query.memory, &query.database, tenant, devices).await
 }
 
 async fn values<M: Memory, R: Readers>(
-    State(query): State<Arc<Query<M, R>>>,
+    State(service): State<Arc<Service<M, R>>>,
     headers: HeaderMap,
     Parameters(pairs): Pairs,
 ) -> Result<Response, Problem> {
-    let tenant = authenticate(&query.readers, &headers)?;
+    let tenant = authenticate(&service.query.readers, &headers)?;
     let ask = Ask::parse(&pairs)?;
     let format = ask.format.unwrap_or_else(|| accepted(&headers));
-    let answer = query.answer(tenant, ask).await?;
-    Ok(respond(&answer, format))
+    let (answer, mut place) = service.query.answer(tenant, ask, &service.room).await?;
+    place.shrink(answer.series.iter().map(|series| series.points.len()).sum());
+    // A large answer is work for a while, and uplinks are acknowledged on these threads.
+    let response = tokio::task::spawn_blocking(move || respond(&answer, format, place));
+    Ok(response.await.expect("writing an answer does not panic"))
 }
 
 impl<M: Memory, R: Readers> Query<M, R> {
-    async fn answer(&self, tenant: TenantNo, ask: Ask) -> Result<Answer, Problem> {
+    async fn answer(&self, tenant: TenantNo, ask: Ask, room: &Room) -> Result<(Answer, Place), Problem> {
         let now = (self.clock)();
         let catalogue = self.database.catalogue(tenant, &ask.device).await?;
         // A name that is no zone counts as UTC, as it does where days are cut.
@@ -112,15 +137,19 @@ impl<M: Memory, R: Readers> Query<M, R> {
             return Err(Problem::EmptyRange);
         }
         let groups = groups(&ask.device, &catalogue.series, &ask.fields)?;
-        let (series, next_from) = match ask.resolution {
+        let (place, series, next_from) = match ask.resolution {
             Resolution::Raw => {
                 let limit = ask.limit.unwrap_or(self.limits.points_default).min(self.limits.points_max);
-                raw::rows(&self.database, catalogue.classes, groups, (from, to), limit).await?
+                let place = room.take(limit).await?;
+                let limits = (limit, self.limits.text_bytes_max);
+                let (series, next_from) = raw::rows(&self.database, catalogue.classes, groups, (from, to), limits).await?;
+                (place, series, next_from)
             }
             Resolution::Step(step) => {
                 let groups = numeric(groups, &ask.fields)?;
                 let buckets = self.buckets(&zone, step, (from, to), groups.len())?;
-                (self.steps(&ask, step, catalogue, groups, &buckets, now).await?, None)
+                let place = room.take(buckets.len() * groups.len()).await?;
+                (place, self.steps(&ask, step, catalogue, groups, &buckets, now).await?, None)
             }
         };
         let (columns, bucketed) = match ask.resolution {
@@ -128,7 +157,7 @@ impl<M: Memory, R: Readers> Query<M, R> {
             Resolution::Step(_) => (ask.aggregates.iter().map(|aggregate| aggregate.as_str()).collect(), true),
         };
         let step = ask.resolution.to_string();
-        Ok(Answer { device: ask.device, zone, step, from, to, columns, bucketed, series, next_from })
+        Ok((Answer { device: ask.device, zone, step, from, to, columns, bucketed, series, next_from }, place))
     }
 
     fn buckets(
@@ -186,13 +215,14 @@ fn accepted(headers: &HeaderMap) -> Format {
 /// Says in CSV, which has no place for it, where to go on.
 const NEXT_FROM: HeaderName = HeaderName::from_static("weir-next-from");
 
-fn respond(answer: &Answer, format: Format) -> Response {
-    match format {
-        Format::Json => ([(header::CONTENT_TYPE, "application/json")], answer.json()).into_response(),
+fn respond(answer: &Answer, format: Format, place: Place) -> Response {
+    let (content_type, next_from, text) = match format {
+        Format::Json => ("application/json", None, answer.json()),
         Format::Csv => {
             let next_from = answer.next_from.map(|at| (NEXT_FROM, zone::Rfc3339(at, &TimeZone::UTC).to_string()));
-            let content_type = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
-            (content_type, next_from.map(|header| [header]), answer.csv()).into_response()
+            ("text/csv; charset=utf-8", next_from, answer.csv())
         }
-    }
+    };
+    let head = [(header::CONTENT_TYPE, content_type.to_owned()), (header::CONTENT_LENGTH, text.len().to_string())];
+    (head, next_from.map(|header| [header]), place.body(text)).into_response()
 }

@@ -32,6 +32,8 @@ pub(super) struct RawAsk {
     pub(super) to: EventTime,
     /// Most rows of each table.
     pub(super) limit: usize,
+    /// Most text of all rows together. Unit: bytes.
+    pub(super) text_bytes_max: usize,
     pub(super) classes: Vec<ClassTables>,
 }
 
@@ -61,7 +63,13 @@ impl Database {
         let partition = ask.partition.0.cast_signed();
         let progress = "SELECT \"offset\" FROM progress WHERE \"partition\" = $1";
         let progress = snapshot.query_opt(progress, &[&partition]).await.map_err(|e| self.problem(&e))?;
-        self.stream(&snapshot, &rows, &[&ids(&ask.series), &from, &to], |row| take(piece(&row))).await?;
+        self.stream(&snapshot, &rows, &[&ids(&ask.series), &from, &to], |row| {
+            take(piece(&row));
+            Ok(())
+        })
+        .await?;
+        drop(snapshot);
+        connection.release();
         // A partition without a row has committed nothing.
         Ok(Offset(progress.map_or(0, |row| row.get::<_, i64>(0).cast_unsigned())))
     }
@@ -69,7 +77,7 @@ impl Database {
     /// Reads stored rows of all kinds, at most `limit` of each table, the earliest, by time and series; of one
     /// series and time one row.
     ///
-    /// Errors: when the database does not answer in time.
+    /// Errors: when the database does not answer in time, or the rows hold too much text.
     pub(super) async fn rows(&self, ask: &RawAsk) -> Result<Vec<RawRow>, Problem> {
         type Kind = (fn(ValueKind) -> bool, &'static str, &'static str, fn(&Row) -> Cell);
         let kinds: [Kind; 3] = [
@@ -80,7 +88,7 @@ impl Database {
         let mut connection = self.connection().await?;
         let snapshot = self.snapshot(&mut connection).await?;
         let (from, to, limit) = (timestamp(ask.from), timestamp(ask.to), ask.limit as i64);
-        let mut out = Vec::new();
+        let (mut out, mut text_bytes) = (Vec::new(), 0);
         for (is_of_table, table, columns, value) in kinds {
             let series = ask.series.iter().filter(|(_, kind)| is_of_table(*kind)).map(|(series, _)| series.0);
             let series: Vec<i64> = series.collect();
@@ -95,9 +103,16 @@ impl Database {
                  (SELECT DISTINCT ON (ts) * FROM ({source}) u ORDER BY ts, {columns} LIMIT $4) m \
                  ORDER BY m.ts, s.id LIMIT $4"
             );
-            let take = |row: Row| out.push(RawRow { at: time(&row, 0), series: SeriesId(row.get(1)), value: value(&row) });
+            let take = |row: Row| {
+                let value = value(&row);
+                text_bytes += if let Cell::Text(text) = &value { text.len() } else { 0 };
+                out.push(RawRow { at: time(&row, 0), series: SeriesId(row.get(1)), value });
+                if text_bytes <= ask.text_bytes_max { Ok(()) } else { Err(Problem::TooMuchText { max: ask.text_bytes_max }) }
+            };
             self.stream(&snapshot, &sql, &[&series, &from, &to, &limit], take).await?;
         }
+        drop(snapshot);
+        connection.release();
         Ok(out)
     }
 
@@ -119,8 +134,19 @@ impl Database {
         let (from, to) = (timestamp(ask.from), timestamp(ask.to));
         let mut connection = self.connection().await?;
         let snapshot = self.snapshot(&mut connection).await?;
-        self.stream(&snapshot, &before, &[&series, &from], |row| take(time(&row, 0), row.get(1))).await?;
-        self.stream(&snapshot, &within, &[&series, &from, &to], |row| take(time(&row, 0), row.get(1))).await
+        self.stream(&snapshot, &before, &[&series, &from], |row| {
+            take(time(&row, 0), row.get(1));
+            Ok(())
+        })
+        .await?;
+        self.stream(&snapshot, &within, &[&series, &from, &to], |row| {
+            take(time(&row, 0), row.get(1));
+            Ok(())
+        })
+        .await?;
+        drop(snapshot);
+        connection.release();
+        Ok(())
     }
 
     async fn stream(
@@ -128,13 +154,13 @@ impl Database {
         snapshot: &Transaction<'_>,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-        mut take: impl FnMut(Row),
+        mut take: impl FnMut(Row) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
         let statement = snapshot.prepare_cached(sql).await.map_err(|e| self.problem(&e))?;
         let rows = snapshot.query_raw(&statement, params.iter().copied()).await.map_err(|e| self.problem(&e))?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| self.problem(&e))? {
-            take(row);
+            take(row)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::reconcile::{self, Wanted};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::tables::BadRow;
 use super::{InEffect, Token, TokenHash};
-use crate::codec::{self, Kind};
+use crate::codec::{self, CodecError, Kind};
 use crate::log::{AppendError, Log, NewRecord, ReadError};
 use dataflows::model::{Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Record, RegistryChange, TemplateNo, TenantNo};
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +28,16 @@ pub enum DirectoryError {
     /// The log.
     #[error("the registry in effect cannot be read from the log ({0})")]
     Read(#[from] ReadError),
+    /// The log holds a record without which it is unknown what is in effect.
+    #[error("record {offset} of partition {partition} cannot be passed over: {error}")]
+    Record {
+        /// Which partition.
+        partition: Partition,
+        /// Where in it.
+        offset: Offset,
+        /// Why it cannot be read.
+        error: CodecError,
+    },
     /// The log.
     #[error("a registry change cannot be written to the log ({0})")]
     Append(#[from] AppendError),
@@ -343,18 +353,22 @@ fn narrowed(now: &BTreeMap<TokenHash, Token>, wanted: &BTreeMap<TokenHash, Token
 
 /// Takes in the registry records of all partitions from `positions` on.
 fn catch_up(log: &Log, positions: &[Offset], effect: &mut InEffect) -> Result<(), DirectoryError> {
+    let mut refused = None;
     log.scan(positions, |record| {
-        if codec::kind(record.body) != Kind::Registry {
+        if refused.is_some() || !matches!(codec::kind(record.body), Kind::Registry | Kind::Unknown) {
             return;
         }
         let (partition, offset) = (record.partition, record.offset);
         match codec::decode(record.body) {
             Ok(Record::Registry(change)) => effect.apply(partition, offset, *change),
-            Ok(_) => {}
-            Err(error) => tracing::error!(%partition, %offset, %error, "skipped a registry record"),
+            Err(error) if codec::is_indispensable(record.body, &error) => {
+                refused = Some(DirectoryError::Record { partition, offset, error });
+            }
+            // The worker of the partition sets it aside, and tells of what was lost.
+            Ok(_) | Err(_) => {}
         }
     })?;
-    Ok(())
+    refused.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

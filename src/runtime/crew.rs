@@ -78,9 +78,11 @@ impl Crew {
         }
     }
 
-    /// Ends the committers where they are. Waited for, so that they hold the log no more.
+    /// Ends committers and workers where they are. Waited for, so that they hold the log no more.
     pub(super) async fn abandon(mut self) {
         self.committers.shutdown().await;
+        self.pool.stop(Instant::now());
+        self.pool.ended().await;
     }
 
     /// Gives the workers' memory, for queries.

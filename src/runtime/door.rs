@@ -1,31 +1,24 @@
-//! The HTTP server: ingest, query, health, status and metrics on one socket.
+//! What the daemon serves: ingest, query, health, status and metrics on one socket.
 
 use super::clock;
 use super::error::ServeError;
 use super::intake::LogIntake;
 use super::memory::WorkersMemory;
+use super::server::Server;
 use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;
 use crate::query::{Query, ReadAccess, Readers};
 use crate::registry::Directory;
-use crate::store::StoreError;
 use crate::{ingest, query, telemetry};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-/// How long requests that are under way may take when the daemon ends.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the server needs of the daemon.
 pub(super) struct Door {
@@ -41,25 +34,6 @@ pub(super) struct Door {
     pub stopping: Arc<AtomicBool>,
 }
 
-/// The running server.
-pub(super) struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
-    close: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Server {
-    /// Lets requests that are under way finish, and ends.
-    pub(super) async fn close(self) {
-        // A server that has ended already needs no telling.
-        let _ = self.close.send(());
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.task).await.is_err() {
-            tracing::warn!("some requests were cut off");
-        }
-    }
-}
-
 /// Listens and serves.
 ///
 /// Errors: the address cannot be listened on.
@@ -68,19 +42,8 @@ pub(super) async fn open(door: Door, config: &Config) -> Result<Server, ServeErr
     let listen = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let database = config.database.url.parse().map_err(StoreError::Url)?;
-    let router = router(door, config, database);
-    let (close, closed) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(async {
-            // Dropping the other end means the same.
-            let _ = closed.await;
-        });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the HTTP server ended");
-        }
-    });
-    Ok(Server { address, close, task })
+    let database = config.database.store().postgres()?;
+    Ok(Server::start(listener, address, router(door, config, database)))
 }
 
 #[derive(Clone)]
@@ -124,7 +87,7 @@ fn router(door: Door, config: &Config, database: tokio_postgres::Config) -> Rout
         limits: query::Limits::default(),
         clock: Arc::new(clock::event_time),
     };
-    let query = query::router(Arc::new(query));
+    let query = query::router(query);
     ingest.merge(query).merge(health)
 }
 

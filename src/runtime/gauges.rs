@@ -4,6 +4,7 @@ use super::view::{Status, View};
 use crate::log::Log;
 use crate::registry::Directory;
 use crate::store::Committed;
+use crate::telemetry;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +48,12 @@ pub(super) fn commit(committed: &Committed, took: Duration) {
     counter!(ROWS_REFUSED).increment(committed.refused.len() as u64);
 }
 
-/// Publishes the daemon's figures until it is dropped.
+/// Publishes the daemon's figures and keeps all metrics bounded, until it is dropped.
 pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
     let mut period = tokio::time::interval(PERIOD);
     loop {
         period.tick().await;
+        telemetry::keep_up();
         let now = view.status(|partition| log.end(partition), directory.devices());
         status(&now, log.status().bytes);
     }

@@ -123,7 +123,8 @@ fn refusal(error: AppendError) -> IntakeError {
 mod tests {
     use super::*;
     use crate::log::{Clock, LogOptions};
-    use dataflows::model::{EventTime, TenantNo};
+    use dataflows::model::{EventTime, TemplateNo, TenantNo};
+    use std::time::Duration;
 
     /// Uplinks of so many bytes in all, as one body may bring them.
     fn uplinks(bytes: usize) -> Vec<Uplink> {
@@ -170,14 +171,6 @@ mod tests {
         check(AppendError::RecordTooLarge { bytes: 2, max: 1 }, IntakeError::TooLarge { bytes: 2, max: 1 });
         check(AppendError::AppendTooLarge { bytes: 2, max: 1 }, IntakeError::TooLarge { bytes: 2, max: 1 });
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::{Clock, LogOptions};
-    use dataflows::model::{EventTime, TemplateNo, TenantNo};
-    use std::time::Duration;
 
     #[tokio::test]
     async fn a_device_is_in_effect_also_when_its_sender_has_gone() {

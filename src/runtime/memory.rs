@@ -1,10 +1,12 @@
 //! The workers' memory as the query endpoint reads it: open partials, and those that were emitted
 //! so recently that a query's snapshot of the tables may not hold them.
 
+use super::owned::Owned;
 use super::retained::{Guard, Guards};
 use super::worker::{Peek, ToWorker, WorkerHandle};
 use crate::query::{Latest, Memory, MemoryError, MemoryPartials};
-use dataflows::model::{BucketLevel, DeviceId, Offset, Partial, Partition, Placed, SeriesId, TenantNo};
+use dataflows::model::{BucketLevel, DeviceId, Partial, Partition, Placed, SeriesId, TenantNo};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Reads the memory of all workers.
@@ -24,14 +26,14 @@ impl WorkersMemory {
     async fn look<T: Send + 'static>(
         &self,
         partition: Partition,
-        look: impl FnOnce(&Peek<'_>) -> T + Send + 'static,
+        look: impl FnOnce(&Peek<'_>, &Owned) -> T + Send + 'static,
     ) -> Result<T, MemoryError> {
         let (sender, answer) = tokio::sync::oneshot::channel();
         let worker = &self.workers[usize::from(partition.0) % self.workers.len()];
         worker.send(ToWorker::Peek(Box::new(move |peek| {
-            let assumed = peek.owned.iter().any(|o| o.partition == partition);
+            let owned = peek.owned.iter().find(|o| o.partition == partition);
             // The query may have given up meanwhile.
-            let _ = sender.send(assumed.then(|| look(peek)));
+            let _ = sender.send(owned.map(|owned| look(peek, owned)));
         })));
         answer.await.ok().flatten().ok_or(MemoryError::NotReady(partition))
     }
@@ -46,7 +48,9 @@ impl Memory for WorkersMemory {
 
     async fn latest(&self, tenant: TenantNo, device: DeviceId) -> Result<Vec<Latest>, MemoryError> {
         let partition = Partition::of(&device, self.partitions);
-        self.look(partition, move |peek| peek.graph.latest(tenant, &device)).await
+        // While it replays, its newest values are older than what it has answered before.
+        let latest = move |peek: &Peek<'_>, owned: &Owned| (!owned.is_replaying()).then(|| peek.graph.latest(tenant, &device));
+        self.look(partition, latest).await?.ok_or(MemoryError::NotReady(partition))
     }
 
     async fn partials(
@@ -55,12 +59,12 @@ impl Memory for WorkersMemory {
         series: Vec<SeriesId>,
         level: BucketLevel,
     ) -> Result<MemoryPartials, MemoryError> {
-        self.look(partition, move |peek| {
-            let position = peek.owned.iter().find(|o| o.partition == partition).map_or(Offset(0), |o| o.next);
-            let wanted =
-                |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && series.contains(&p.row.series);
+        self.look(partition, move |peek, owned| {
+            let asked: HashSet<SeriesId> = series.iter().copied().collect();
+            let wanted = |p: &&Placed<Partial>| p.partition == partition && p.row.level == level && asked.contains(&p.row.series);
             let emitted = peek.retained.partials().chain(&peek.pending.partials).filter(wanted).cloned().collect();
-            MemoryPartials { position, open: peek.graph.open_partials(&series, level), emitted }
+            let open = peek.graph.open_partials(&series, level);
+            MemoryPartials { position: owned.next, floor: peek.retained.floor(partition), open, emitted }
         })
         .await
     }

@@ -1,9 +1,16 @@
-//! A partition in a worker's hands: how far it is read, and how far the database has it.
+//! A partition in a worker's hands: how far it is read, how far it ran, and how far the database has it.
+//!
+//! Keeps: records run in the order of their offsets, and none is passed over in silence. What was lost
+//! with a damaged segment, or cannot be read, stands in quarantine; what everything behind it depends
+//! on stops the worker.
 
-use crate::codec::{self, CodecError, Kind};
+use super::pace::Pace;
+use super::worker::{Assumed, WorkerError};
+use crate::codec;
 use crate::log::{Log, RawRecord, ReadError};
-use dataflows::model::{Entry, LogTime, Offset, Partition, Record};
-use std::collections::BTreeSet;
+use dataflows::model::{DeviceId, Entry, LogTime, Offset, Partition, Placed, Quarantined, Reason, Record, TenantNo};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 /// One partition's place.
 pub(super) struct Owned {
@@ -17,47 +24,48 @@ pub(super) struct Owned {
     pub committed: Offset,
     /// Where the newest checkpoint stands, taken or on its way.
     pub checkpointed: Offset,
-    /// Log time of that checkpoint.
-    pub checkpointed_at: LogTime,
+    /// When that was taken, or the partition taken over. By the running clock, since the log's own time
+    /// stands still in a silent partition and flies in a replay.
+    pub checkpointed_at: Instant,
     /// Log time of the last record that ran.
     pub log_time: LogTime,
     /// Uplinks ahead whose decoding once had to be ended.
     condemned: BTreeSet<Offset>,
+    /// Records from `next` on that were read and did not run yet: those of one reading at most.
+    ahead: VecDeque<RawRecord>,
 }
 
-/// A record that no version of this program wrote as it is.
-pub(super) struct Unreadable {
-    /// Where it stands.
-    pub record: RawRecord,
-    /// Why it cannot be read.
-    pub error: CodecError,
+/// What runs through the graph at once, with what cannot.
+#[derive(Default)]
+pub(super) struct Piece {
+    /// Records, those of a partition in order.
+    pub entries: Vec<Entry>,
+    /// What stands in quarantine in place of a record.
+    pub set_aside: Vec<Placed<Quarantined>>,
+}
+
+impl Piece {
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.set_aside.is_empty()
+    }
 }
 
 impl Owned {
-    /// Takes a partition over whose state stands at `next`, and finds the verdicts that lie ahead.
-    ///
-    /// Cost: reads the log from `next` to its end; only verdicts are decoded.
-    pub(super) fn assume(
-        log: &Log,
-        partition: Partition,
-        owner_epoch: u64,
-        next: Offset,
-        committed: Offset,
-    ) -> Result<Self, ReadError> {
-        let mut condemned = BTreeSet::new();
-        let mut records = Vec::new();
-        let (mut at, end) = (next, log.end(partition));
-        while at < end {
-            records.clear();
-            at = log.read(partition, at, 4 << 20, &mut records)?;
-            let verdicts = records.iter().filter(|r| codec::kind(&r.body) == Kind::Verdict);
-            condemned.extend(verdicts.filter_map(|r| match codec::decode(&r.body) {
-                Ok(Record::Verdict { uplink }) => Some(uplink),
-                _ => None,
-            }));
+    /// Takes a partition over; `log_time` is that of its state, `condemned` the verdicts that lie ahead.
+    pub(super) fn assume(assumed: &Assumed, condemned: BTreeSet<Offset>, now: Instant) -> Self {
+        let (next, state) = &assumed.checkpoint;
+        Self {
+            partition: assumed.partition,
+            owner_epoch: assumed.owner_epoch,
+            next: *next,
+            committed: assumed.committed,
+            checkpointed: *next,
+            checkpointed_at: now,
+            log_time: state.log_time,
+            condemned,
+            ahead: VecDeque::new(),
         }
-        let none = LogTime(i64::MIN);
-        Ok(Self { partition, owner_epoch, next, committed, checkpointed: next, checkpointed_at: none, log_time: none, condemned })
     }
 
     /// Whether its rows are still below what the database holds already.
@@ -65,30 +73,89 @@ impl Owned {
         self.next < self.committed
     }
 
-    /// Reads on, up to about `bytes_max`, and gives what it read as entries of the graph.
-    pub(super) fn read(
-        &mut self,
-        log: &Log,
-        bytes_max: usize,
-        raw: &mut Vec<RawRecord>,
-        entries: &mut Vec<Entry>,
-        unreadable: &mut Vec<Unreadable>,
-    ) -> Result<(), ReadError> {
-        raw.clear();
-        self.next = log.read(self.partition, self.next, bytes_max, raw)?;
-        for raw in raw.drain(..) {
-            let (offset, log_time) = (raw.offset, raw.log_time);
-            self.log_time = log_time;
-            if self.checkpointed_at.0 == i64::MIN {
-                self.checkpointed_at = log_time;
-            }
-            let record = codec::decode(&raw.body).unwrap_or_else(|error| {
-                unreadable.push(Unreadable { record: raw, error });
-                Record::Tick
-            });
-            let condemned = self.condemned.remove(&offset);
-            entries.push(Entry { partition: self.partition, offset, log_time, condemned, record });
+    /// Whether its checkpoint is due: a replay would read many records; or a few, and nothing keeps the
+    /// worker busy here; or it is the `last` occasion. Takes nothing else than what a replay costs into
+    /// account, and that the log is kept from the oldest checkpoint on.
+    pub(super) fn is_due(&self, pace: &Pace, log_end: Offset, now: Instant, last: bool) -> bool {
+        let records = self.next.0.saturating_sub(self.checkpointed.0);
+        let aged = || self.next == log_end && now.duration_since(self.checkpointed_at) >= pace.checkpoint_age;
+        !self.is_replaying() && (records >= pace.checkpoint_records || (records > 0 && (last || aged())))
+    }
+
+    /// Moves on, and adds what comes to `piece` until that is full or the log ends.
+    ///
+    /// Errors: the log cannot be read, or holds what must not be passed over.
+    pub(super) fn take(&mut self, log: &Log, pace: &Pace, piece: &mut Piece) -> Result<(), WorkerError> {
+        while piece.entries.len() < pace.run_entries {
+            let Some(raw) = self.ahead.pop_front() else {
+                if self.read(log, pace.read_bytes, piece)? {
+                    continue;
+                }
+                return Ok(());
+            };
+            let entry = self.entry(raw, piece)?;
+            self.next = Offset(entry.offset.0 + 1);
+            self.log_time = entry.log_time;
+            piece.entries.push(entry);
         }
         Ok(())
     }
+
+    /// Reads on behind what was read; tells whether there was anything.
+    fn read(&mut self, log: &Log, bytes_max: usize, piece: &mut Piece) -> Result<bool, WorkerError> {
+        let mut raw = Vec::new();
+        match log.read(self.partition, self.next, bytes_max, &mut raw) {
+            Ok(_) => {
+                self.ahead = raw.into();
+                Ok(!self.ahead.is_empty())
+            }
+            Err(gap @ ReadError::Gap { from, to, .. }) => {
+                tracing::error!(partition = %self.partition, %from, %to, "went on behind records that were lost with a damaged segment");
+                // A partition that begins with a gap knows no time yet.
+                let log_time =
+                    if self.log_time == LogTime::default() { log.last_log_time(self.partition) } else { self.log_time };
+                // Where the database has some of the lost records, the row stands behind those.
+                let at = from.max(self.committed);
+                if at < to {
+                    piece.set_aside.push(self.unreadable(at, log_time, gap.to_string(), Vec::new()));
+                }
+                self.next = to;
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes an entry of a record. One that cannot be read passes as time.
+    fn entry(&mut self, raw: RawRecord, piece: &mut Piece) -> Result<Entry, WorkerError> {
+        let RawRecord { offset, log_time, body } = raw;
+        let record = match codec::decode(&body) {
+            Ok(record) => record,
+            Err(error) if codec::is_indispensable(&body, &error) => {
+                return Err(WorkerError::Record { partition: self.partition, offset, error });
+            }
+            Err(error) => {
+                piece.set_aside.push(self.unreadable(offset, log_time, error.to_string(), body.into()));
+                Record::Tick
+            }
+        };
+        Ok(Entry { partition: self.partition, offset, log_time, condemned: self.condemned.remove(&offset), record })
+    }
+
+    fn unreadable(&self, offset: Offset, log_time: LogTime, detail: String, record: Vec<u8>) -> Placed<Quarantined> {
+        let row = Quarantined {
+            log_time,
+            tenant: TenantNo(0),
+            device: DeviceId::parse("unknown").expect("the name is well-formed"),
+            field: None,
+            reason: Reason::BadRecord,
+            detail,
+            record,
+        };
+        Placed { partition: self.partition, offset, row }
+    }
 }
+
+#[cfg(test)]
+#[path = "owned_tests.rs"]
+mod tests;

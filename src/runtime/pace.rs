@@ -1,18 +1,31 @@
 //! How much a worker takes at a time. Changes how fast it goes, never what it writes.
 
+use std::time::Duration;
+
 /// How much a worker takes at a time, and how far it lets a replay grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pace {
-    /// Log that a partition gives to one run of the graph; one record at least. Unit: bytes. Default: 256 KiB.
+    /// Log that is read of a partition at once; one record at least. Unit: bytes. Default: 256 KiB.
     pub read_bytes: usize,
+    /// Records that run through the graph at once. Between two runs the worker listens. Default: 1024.
+    pub run_entries: usize,
     /// Rows that may wait for the committer before the worker stops reading. Default: 200000.
     pub rows_max: usize,
     /// A partition is checkpointed when replaying it would read at least so many records. Default: 100000.
     pub checkpoint_records: u64,
+    /// A partition that is worked off to the log's end is checkpointed when its newest checkpoint is so
+    /// old, also when few records have come since: the log is kept from there on. Default: 5 min.
+    pub checkpoint_age: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { read_bytes: 256 << 10, rows_max: 200_000, checkpoint_records: 100_000 }
+        Self {
+            read_bytes: 256 << 10,
+            run_entries: 1024,
+            rows_max: 200_000,
+            checkpoint_records: 100_000,
+            checkpoint_age: Duration::from_secs(300),
+        }
     }
 }

@@ -14,6 +14,7 @@ use dataflows::graph::Graph;
 use dataflows::model::Partition;
 use std::io;
 use std::sync::Arc;
+use std::thread::Thread;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -64,8 +65,9 @@ impl WorkerPool {
             pool.handles.push(worker.clone());
             pool.seats.push(Seat { partitions, worker, commits });
         }
-        let handles = pool.handles.clone();
-        log.on_durable(Arc::new(move || handles.iter().for_each(WorkerHandle::wake)));
+        // Threads and no handles: the log lives as long as a worker, which ends when the last handle is gone.
+        let threads: Vec<_> = pool.handles.iter().map(WorkerHandle::thread).collect();
+        log.on_durable(Arc::new(move || threads.iter().for_each(Thread::unpark)));
         Ok(pool)
     }
 
@@ -93,6 +95,11 @@ impl WorkerPool {
             ended?;
         }
         Ok(())
+    }
+
+    /// Waits until every worker has ended, however.
+    pub(super) async fn ended(&mut self) {
+        while self.ended.recv().await.is_some() {}
     }
 
     /// Waits for a worker that fails; for ever, where none does.

@@ -1,10 +1,12 @@
-//! Lets time pass in quiet partitions: one that holds an open bucket and gets no uplinks gets a tick
-//! record, so that its buckets close.
+//! Lets time pass in quiet partitions, by tick records. One that holds an open bucket and gets no uplinks
+//! gets a tick, so that its buckets close. One that is silent for long gets a tick, so that its
+//! checkpoints move on: partitions share the log's segments, and the log is kept from the older of the
+//! last two checkpoints on, so that a partition where nothing happens would hold all others' records.
 
 use super::view::View;
 use crate::codec;
 use crate::log::{Log, NewRecord};
-use dataflows::model::{LogTime, MINUTE_US, Partition, Record};
+use dataflows::model::{HOUR_US, LogTime, MINUTE_US, Partition, Record};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use std::time::Duration;
 const PERIOD: Duration = Duration::from_secs(10);
 /// How long a partition is quiet before it gets a tick. Unit: microseconds.
 const QUIET_US: i64 = MINUTE_US;
+/// How long a partition of which the log keeps records is silent before it gets a tick. Unit: microseconds.
+const SILENT_US: i64 = HOUR_US;
 
 /// Appends ticks until it is dropped.
 pub(super) async fn run(log: Log, view: Arc<View>, clock: impl Fn() -> LogTime) {
@@ -19,7 +23,13 @@ pub(super) async fn run(log: Log, view: Arc<View>, clock: impl Fn() -> LogTime) 
     loop {
         period.tick().await;
         let now = clock();
-        let due = quiet(log.partitions(), now, |p| log.last_log_time(p), |p| view.has_open_state(p));
+        let seen = (0..log.partitions()).map(Partition).map(|p| Seen {
+            partition: p,
+            last: log.last_log_time(p),
+            has_open_state: view.has_open_state(p),
+            is_kept: log.start(p) < log.end(p),
+        });
+        let due: Vec<_> = seen.filter(|seen| seen.is_due(now)).map(|seen| seen.partition).collect();
         if due.is_empty() {
             continue;
         }
@@ -30,14 +40,21 @@ pub(super) async fn run(log: Log, view: Arc<View>, clock: impl Fn() -> LogTime) 
     }
 }
 
-/// Gives the partitions that need a tick.
-fn quiet(
-    partitions: u16,
-    now: LogTime,
-    last: impl Fn(Partition) -> LogTime,
-    has_open_state: impl Fn(Partition) -> bool,
-) -> Vec<Partition> {
-    (0..partitions).map(Partition).filter(|p| has_open_state(*p) && now.0.saturating_sub(last(*p).0) >= QUIET_US).collect()
+/// A partition as far as it matters here.
+struct Seen {
+    partition: Partition,
+    /// When its last record came.
+    last: LogTime,
+    has_open_state: bool,
+    /// Whether the log keeps any of its records.
+    is_kept: bool,
+}
+
+impl Seen {
+    fn is_due(&self, now: LogTime) -> bool {
+        let quiet_us = now.0.saturating_sub(self.last.0);
+        (self.has_open_state && quiet_us >= QUIET_US) || (self.is_kept && quiet_us >= SILENT_US)
+    }
 }
 
 #[cfg(test)]
@@ -45,10 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_quiet_partitions_with_open_buckets_get_a_tick() {
-        let last = [0, 50, 0, 30].map(|s| LogTime(s * 1_000_000));
-        let open = [true, true, false, true];
-        let due = quiet(4, LogTime(90_000_000), |p| last[usize::from(p.0)], |p| open[usize::from(p.0)]);
-        assert_eq!(due, [Partition(0), Partition(3)]);
+    fn quiet_partitions_with_open_buckets_and_silent_ones_with_records_get_a_tick() {
+        let is_due = |last_us, has_open_state, is_kept| {
+            let now = LogTime(2 * HOUR_US);
+            Seen { partition: Partition(0), last: LogTime(last_us), has_open_state, is_kept }.is_due(now)
+        };
+        assert!(is_due(2 * HOUR_US - QUIET_US, true, true));
+        assert!(!is_due(2 * HOUR_US - QUIET_US + 1, true, true));
+        assert!(!is_due(2 * HOUR_US - QUIET_US, false, true));
+        assert!(is_due(HOUR_US, false, true));
+        assert!(!is_due(HOUR_US, false, false), "it holds nothing");
     }
 }

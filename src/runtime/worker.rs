@@ -4,29 +4,31 @@
 //! committer is free: commits are small under light load and large under heavy load, with no timer.
 //! It stops reading while too many rows wait, so that a slow database costs bounded memory.
 //!
-//! State: the graph, at most [`Pace::rows_max`] rows and [`QUARANTINED_BYTES_MAX`] waiting (and one
-//! batch more), the rows of one commit on its way, and emitted partials that a running query may still need.
+//! Between two runs of at most [`Pace::run_entries`] records it hears what it is told, so that nobody waits
+//! for more than that. It ends when it is told to, or when nobody is left who could tell it anything.
+//!
+//! State: the graph, the records of one reading of each partition, the rows that wait ([`Pending`]; at
+//! most [`Pace::rows_max`] and one run's more), the rows of one commit on its way, and emitted partials
+//! that a running query may still need.
 
 use super::checkpoint;
-use super::owned::{Owned, Unreadable};
+use super::owned::{Owned, Piece};
 use super::pace::Pace;
+use super::pending::Pending;
 use super::retained::Retained;
+use super::verdicts;
 use super::view::View;
-use crate::log::{Log, RawRecord, ReadError};
+use crate::codec::CodecError;
+use crate::log::{Log, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
 use dataflows::graph::Graph;
 use dataflows::graph::PartitionState;
-use dataflows::model::{DeviceId, Entry, LogTime, MINUTE_US, Offset, Outputs, Partition, Placed, Quarantined, Reason, TenantNo};
+use dataflows::model::{Offset, Outputs, Partition};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// Bytes of quarantined records that may wait, for they are much larger than other rows.
-const QUARANTINED_BYTES_MAX: usize = 64 << 20;
-/// A partition is checkpointed when its newest checkpoint is older than this in log time, also when few
-/// records have come since. Unit: microseconds.
-const CHECKPOINT_AGE_US: i64 = 5 * MINUTE_US;
 /// How long an idle worker sleeps at the most; every event wakes it.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -89,9 +91,9 @@ impl WorkerHandle {
         }
     }
 
-    /// Wakes the worker: there is something new in the log.
-    pub(super) fn wake(&self) {
-        self.thread.unpark();
+    /// Gives the worker's thread, to be unparked when there is something new in the log.
+    pub(super) fn thread(&self) -> Thread {
+        self.thread.clone()
     }
 }
 
@@ -101,6 +103,19 @@ pub enum WorkerError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The log holds a record without which all that follows would come out wrong.
+    #[error(
+        "record {offset} of partition {partition} cannot be passed over: {error}; what was acknowledged stays in the log until a \
+         version that reads it goes on"
+    )]
+    Record {
+        /// Which partition.
+        partition: Partition,
+        /// Where in it.
+        offset: Offset,
+        /// Why it cannot be read.
+        error: CodecError,
+    },
 }
 
 /// One worker's state.
@@ -112,10 +127,11 @@ pub(super) struct Worker {
     inbox: Receiver<ToWorker>,
     committer: tokio::sync::mpsc::Sender<Arc<Commit>>,
     owned: Vec<Owned>,
-    pending: Outputs,
+    /// The partition that is read first; they take turns.
+    turn: usize,
+    pending: Pending,
     retained: Retained,
     stopping: Option<Stopping>,
-    raw: Vec<RawRecord>,
 }
 
 /// The way out: work off the log up to where it ended when the stop was asked for.
@@ -135,8 +151,8 @@ impl Worker {
         committer: tokio::sync::mpsc::Sender<Arc<Commit>>,
         retained: Retained,
     ) -> Self {
-        let (owned, pending) = (Vec::new(), Outputs::default());
-        Self { graph, pace, log, view, inbox, committer, owned, pending, retained, stopping: None, raw: Vec::new() }
+        let (owned, pending) = (Vec::new(), Pending::default());
+        Self { graph, pace, log, view, inbox, committer, owned, turn: 0, pending, retained, stopping: None }
     }
 
     /// Works until it is stopped and all that it had to commit is committed.
@@ -163,15 +179,21 @@ impl Worker {
                 Ok(ToWorker::Assume(partitions)) => self.assume(partitions)?,
                 Ok(ToWorker::Committed) => self.committed(),
                 Ok(ToWorker::Peek(look)) => {
-                    look(&Peek { graph: &self.graph, pending: &self.pending, retained: &self.retained, owned: &self.owned })
+                    look(&Peek { graph: &self.graph, pending: self.pending.rows(), retained: &self.retained, owned: &self.owned })
                 }
-                Ok(ToWorker::Stop { deadline }) => {
-                    let ends = self.owned.iter().map(|o| (o.partition, self.log.end(o.partition))).collect();
-                    self.stopping = Some(Stopping { deadline, ends });
+                Ok(ToWorker::Stop { deadline }) => self.stop(deadline),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    self.stop(Instant::now());
+                    return Ok(());
                 }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    fn stop(&mut self, deadline: Instant) {
+        let ends = self.owned.iter().map(|o| (o.partition, self.log.end(o.partition))).collect();
+        self.stopping = Some(Stopping { deadline, ends });
     }
 
     /// Throws away what it held and starts from what the database holds.
@@ -180,42 +202,36 @@ impl Worker {
             self.graph.release(owned.partition);
             self.view.abandon(owned.partition);
         }
-        self.pending = Outputs::default();
+        self.pending = Pending::default();
         self.retained.clear();
+        self.turn = 0;
+        let places: Vec<_> = partitions.iter().map(|assumed| (assumed.partition, assumed.checkpoint.0)).collect();
+        let mut condemned = verdicts::condemned(&self.log, &places)?;
+        let now = Instant::now();
         for assumed in partitions {
-            let (at, state) = assumed.checkpoint;
-            let owned = Owned::assume(&self.log, assumed.partition, assumed.owner_epoch, at, assumed.committed)?;
-            self.graph.adopt(owned.partition, state);
+            let ahead = condemned.remove(&assumed.partition).unwrap_or_default();
+            let owned = Owned::assume(&assumed, ahead, now);
+            self.graph.adopt(owned.partition, assumed.checkpoint.1);
+            self.retained.assume(owned.partition, owned.committed);
             self.view.assume(owned.partition, owned.next, owned.committed);
             self.owned.push(owned);
         }
         Ok(())
     }
 
-    /// Reads some records of every partition and runs them through the graph. Tells whether there were any.
+    /// Runs some records through the graph, from one partition after the other. Tells whether there were any.
     fn advance(&mut self) -> Result<bool, WorkerError> {
-        if self.is_full() || self.out_of_time() {
+        if self.pending.is_full(self.pace.rows_max) || self.out_of_time() {
             return Ok(false);
         }
-        let replays = self.owned.iter().any(Owned::is_replaying);
-        let (mut entries, mut unreadable) = (Vec::<Entry>::new(), Vec::new());
-        for owned in &mut self.owned {
-            let from = entries.len();
-            owned.read(&self.log, self.pace.read_bytes, &mut self.raw, &mut entries, &mut unreadable)?;
-            let partition = owned.partition;
-            self.pending.quarantined.extend(unreadable.drain(..).map(|bad| quarantine(partition, bad)));
-            debug_assert!(entries[from..].is_sorted_by_key(|e| e.offset), "a partition is read in order");
-        }
-        if entries.is_empty() {
+        let piece = self.next_piece()?;
+        if piece.is_empty() {
             return Ok(false);
         }
-        let mut outputs = self.graph.run(entries);
-        self.pending.append(&mut outputs);
-        if replays {
-            // The rows below progress are in the database; only the state had to be rebuilt.
-            let committed = |partition| self.owned.iter().find(|o| o.partition == partition).map(|o| o.committed);
-            self.pending.retain(|partition, offset| committed(partition).is_some_and(|committed| offset >= committed));
-        }
+        let mut outputs = self.graph.run(piece.entries);
+        outputs.quarantined.extend(piece.set_aside);
+        self.drop_committed(&mut outputs);
+        self.pending.add(outputs);
         for owned in &self.owned {
             let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
             self.view.processed(owned.partition, owned.next, open_state, counts);
@@ -223,26 +239,40 @@ impl Worker {
         Ok(true)
     }
 
-    fn is_full(&self) -> bool {
-        let quarantined_bytes =
-            || self.pending.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
-        self.pending.len() >= self.pace.rows_max || quarantined_bytes() >= QUARANTINED_BYTES_MAX
+    /// Takes what comes next of the partitions in turn. When one of them fills the piece, the next one is
+    /// first the next time.
+    fn next_piece(&mut self) -> Result<Piece, WorkerError> {
+        let mut piece = Piece::default();
+        let count = self.owned.len();
+        for at in (self.turn..self.turn + count).map(|at| at % count) {
+            self.owned[at].take(&self.log, &self.pace, &mut piece)?;
+            if piece.entries.len() >= self.pace.run_entries {
+                self.turn = (at + 1) % count;
+                break;
+            }
+        }
+        Ok(piece)
+    }
+
+    /// The rows below progress are in the database; only the state had to be rebuilt.
+    fn drop_committed(&self, outputs: &mut Outputs) {
+        let committed = |partition| self.owned.iter().find(|o| o.partition == partition).map(|o| o.committed);
+        outputs.retain(|partition, offset| committed(partition).is_some_and(|committed| offset >= committed));
     }
 
     /// Hands what waits to the committer, if that is free. Tells whether it did.
     fn commit(&mut self) -> bool {
-        if self.retained.is_in_flight() {
+        if self.retained.is_in_flight() || self.out_of_time() {
             return false;
         }
-        let last = self.stopping.is_some() && (self.is_drained() || self.out_of_time());
-        let checkpoint = self.checkpoint(last);
+        let checkpoint = self.checkpoint(self.is_drained());
         // A checkpoint goes with its partition's advance, also where that is empty: it must be fenced.
         let moves = |o: &&Owned| o.next > o.committed || checkpoint.as_ref().is_some_and(|c| c.partition == o.partition);
         let advances: Vec<_> = self.owned.iter().filter(moves).map(|o| self.advance_of(o)).collect();
         if advances.is_empty() {
             return false;
         }
-        let commit = Arc::new(Commit { advances, outputs: std::mem::take(&mut self.pending), checkpoint });
+        let commit = Arc::new(Commit { advances, outputs: self.pending.take(), checkpoint });
         self.retained.send(Arc::clone(&commit));
         if self.committer.blocking_send(commit).is_err() {
             tracing::debug!("the committer has ended");
@@ -263,16 +293,11 @@ impl Worker {
 
     /// Takes the checkpoint that is most due, if one is: one partition at a time keeps commits short.
     fn checkpoint(&mut self, last: bool) -> Option<Checkpoint> {
-        let log = self.log.id();
-        let due = |o: &Owned| {
-            let records = o.next.0.saturating_sub(o.checkpointed.0);
-            let aged = o.log_time.0.saturating_sub(o.checkpointed_at.0) >= CHECKPOINT_AGE_US;
-            let is_due = records >= self.pace.checkpoint_records || (records > 0 && (aged || last));
-            (is_due && !o.is_replaying()).then_some(records)
-        };
-        let owned = self.owned.iter_mut().filter(|o| due(o).is_some()).max_by_key(|o| due(o))?;
+        let (log, now) = (self.log.id(), Instant::now());
+        let due = |o: &&mut Owned| o.is_due(&self.pace, self.log.end(o.partition), now, last);
+        let owned = self.owned.iter_mut().filter(due).max_by_key(|o| o.next.0 - o.checkpointed.0)?;
         owned.checkpointed = owned.next;
-        owned.checkpointed_at = owned.log_time;
+        owned.checkpointed_at = now;
         let state = checkpoint::encode(&self.graph.snapshot(owned.partition));
         Some(Checkpoint { partition: owned.partition, offset: owned.next, log, version: checkpoint::CHECKPOINT_VERSION, state })
     }
@@ -292,7 +317,7 @@ impl Worker {
         self.stopping.as_ref().is_some_and(|s| Instant::now() >= s.deadline)
     }
 
-    /// Whether all that the log held when the stop was asked for went through the graph.
+    /// Whether a stop was asked for, and all that the log held then went through the graph.
     fn is_drained(&self) -> bool {
         let next = |partition| self.owned.iter().find(|o| o.partition == partition).map(|o| o.next);
         self.stopping
@@ -306,18 +331,4 @@ impl Worker {
             || !self.retained.is_in_flight() && self.owned.iter().all(|o| o.next == o.committed && o.checkpointed == o.next);
         self.stopping.is_some() && ((self.is_drained() && settled()) || self.out_of_time())
     }
-}
-
-/// A record that cannot be read passes as time, and its bytes are kept.
-fn quarantine(partition: Partition, bad: Unreadable) -> Placed<Quarantined> {
-    let row = Quarantined {
-        log_time: LogTime(bad.record.log_time.0),
-        tenant: TenantNo(0),
-        device: DeviceId::parse("unknown").expect("the name is well-formed"),
-        field: None,
-        reason: Reason::BadRecord,
-        detail: bad.error.to_string(),
-        record: bad.record.body.into(),
-    };
-    Placed { partition, offset: bad.record.offset, row }
 }

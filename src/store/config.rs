@@ -1,7 +1,9 @@
 //! How to reach the database, and what every session of weir sets.
 
+use super::StoreError;
 use std::fmt;
 use std::time::Duration;
+use tokio_postgres::config::TargetSessionAttrs;
 
 /// When a commit is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,6 +22,8 @@ pub struct StoreConfig {
     /// `postgres://user:password@host:port,host2:port2/database`. Of several hosts, the first that
     /// accepts writes is taken. Connections are not encrypted.
     pub url: String,
+    /// On a new database, add TimescaleDB where the server offers it, and use it. Default: true.
+    pub timescaledb: bool,
     /// For one host. Default: 5 s.
     pub connect_timeout: Duration,
     /// For one statement, a COPY included. Default: 60 s.
@@ -41,6 +45,7 @@ impl StoreConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            timescaledb: true,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(15),
@@ -48,6 +53,23 @@ impl StoreConfig {
             keepalive_idle: Duration::from_secs(15),
             synchronous_commit: SynchronousCommit::default(),
         }
+    }
+
+    /// Gives how connections are made: to the first host that accepts writes, and none is kept that is dead.
+    ///
+    /// Errors: a URL that cannot be read.
+    pub fn postgres(&self) -> Result<tokio_postgres::Config, StoreError> {
+        let mut postgres: tokio_postgres::Config = self.url.parse().map_err(StoreError::Url)?;
+        postgres
+            .application_name("weir")
+            .connect_timeout(self.connect_timeout)
+            .tcp_user_timeout(self.keepalive_idle * 2)
+            .keepalives(true)
+            .keepalives_idle(self.keepalive_idle)
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(postgres)
     }
 
     /// Gives the statements that open a session.

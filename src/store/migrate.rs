@@ -18,8 +18,8 @@ const MIGRATIONS: [(&str, &str); 3] = [
 const LOCK: i64 = 0x7765_6972_0000_0001;
 
 impl Store {
-    /// Brings the schema up to date. On a new database, fixes the number of partitions, and adds
-    /// the extension timescaledb where the server offers it.
+    /// Brings the schema up to date. On a new database, fixes the number of partitions and how tables are
+    /// cut by time: adds the extension timescaledb where that is wanted and the server offers it.
     ///
     /// Errors: no or more than [`PARTITIONS_MAX`] partitions; a database made for another number of them; statements that the role may not do.
     pub async fn migrate(&mut self, partitions: u16) -> Result<(), StoreError> {
@@ -39,10 +39,14 @@ impl Store {
             return Err(StoreError::PartitionCount { database, asked: partitions });
         }
         if layout_setting(&client).await?.is_none() {
-            self.offer_timescale(&client).await?;
+            let layout = if self.config.timescaledb {
+                self.offer_timescale(&client).await?;
+                Level::detect(&client).await.doing("the extensions could not be read")?.layout()
+            } else {
+                Layout::Partitions
+            };
+            setting(&client, "layout", layout.as_str()).await?;
         }
-        let found = Level::detect(&client).await.doing("the extensions could not be read")?;
-        setting(&client, "layout", found.layout().as_str()).await?;
         self.level = level(&client).await?;
         classes::ensure(&client, self.level.layout(), classes::Views::Renew).await
     }

@@ -49,8 +49,6 @@ pub use timestamp::Timestamp;
 use error::Doing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, NoTls};
 
 /// Most partitions that a database can be made for.
@@ -73,16 +71,7 @@ impl Store {
     ///
     /// Errors: a URL that cannot be read, no host that accepts writes.
     pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
-        let mut postgres: tokio_postgres::Config = config.url.parse().map_err(StoreError::Url)?;
-        postgres
-            .application_name("weir")
-            .connect_timeout(config.connect_timeout)
-            .tcp_user_timeout(config.keepalive_idle * 2)
-            .keepalives(true)
-            .keepalives_idle(config.keepalive_idle)
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3)
-            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let postgres = config.postgres()?;
         let mut store = Self { config, postgres, level: Level::Postgres, timeline: Arc::default() };
         let client = store.client().await?;
         store.level = migrate::level(&client).await?;

@@ -1,12 +1,13 @@
 //! The database under the daemon: silent, away, thrown out, put back to an older state.
 
 use crate::gate::Gate;
-use crate::process::Daemon;
+use crate::process::{Daemon, PATIENCE};
 use crate::support::database::Kind;
 use crate::support::proxy::Proxy;
 use crate::world::{World, get};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 
 const SHORT: Duration = Duration::from_secs(1);
 const THROW_OUT: &str =
@@ -163,9 +164,11 @@ async fn daemon_older_database() {
     admin.batch_execute(&refuse(name)).await.unwrap();
     admin.batch_execute(&close(name)).await.unwrap();
     let swap = format!("ALTER DATABASE {name} RENAME TO {newer}; ALTER DATABASE {copy} RENAME TO {name}");
-    while admin.batch_execute(&swap).await.is_err() {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = admin.batch_execute(&swap).await {
         // The server has not let go of the last connection yet.
-        tokio::task::yield_now().await;
+        assert!(error.code() == Some(&SqlState::OBJECT_IN_USE) && Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     world.client = world.database.client().await;
     world.send(address, SHORT).await;

@@ -7,13 +7,17 @@
 mod support;
 
 mod crash;
+mod damage;
 mod database;
 mod decoders;
+mod expected;
 mod gate;
 mod ownership;
 mod process;
 mod query;
 mod registry;
 mod stop;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../support/tables.rs"]
 mod tables;
 mod world;

@@ -1,8 +1,9 @@
 //! A registered fleet in front of a database, and the memory of what was acknowledged to it.
 
+use crate::expected;
 use crate::process::{Daemon, PARTITIONS, PATIENCE};
 use crate::support::database::{Kind, TestDatabase};
-use crate::tables;
+use crate::tables::{Tables, assert_equal};
 use dataflows::model::{EventTime, HOUR_US, LogTime, SECOND_US, TenantNo};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -114,9 +115,13 @@ impl World {
     }
 
     /// Sends what the fleet has for the next `span`, and waits for the answers.
+    ///
+    /// Panics: when nothing is acknowledged, for then the test shows nothing.
     pub(crate) async fn send(&mut self, address: SocketAddr, span: Duration) -> Figures {
         let (_go_on, stop) = watch::channel(false);
-        self.send_until(address, span, stop).await
+        let figures = self.send_until(address, span, stop).await;
+        assert!(figures.acknowledged > 0, "{figures:?}");
+        figures
     }
 
     /// Does the same, but ends at once when it is stopped.
@@ -150,9 +155,10 @@ impl World {
 
     /// Panics: unless the tables hold what the oracle makes of the log of the daemon `a`, which has ended,
     /// and what was acknowledged.
-    pub(crate) async fn assert_tables(&mut self) -> tables::Rows {
-        let stored = tables::stored(&self.client).await;
-        tables::assert_same(&stored, &tables::expected(&self.dir("a")));
+    pub(crate) async fn assert_tables(&mut self) -> Tables {
+        let stored = Tables::read(&self.client).await;
+        assert!(stored.count("measurement") > 0, "there is nothing to compare");
+        assert_equal(stored.clone(), expected::tables(&self.dir("a")), "of the fleet's log");
         self.assert_verified().await;
         stored
     }
@@ -164,7 +170,7 @@ fn artifacts() -> &'static Path {
     static ARTIFACTS: OnceLock<PathBuf> = OnceLock::new();
     ARTIFACTS.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decoders");
-        tables::decoders(&dir);
+        expected::decoders(&dir);
         dir.join("artifacts")
     })
 }

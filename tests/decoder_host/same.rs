@@ -39,32 +39,21 @@ fn time_and_randomness_come_from_the_uplink() {
 
 #[test]
 fn compiled_code_from_disk_gives_the_same_and_damage_is_noticed() {
-    let mut bench = Bench::open(DecoderLimits::default());
+    let mut bench = Bench::open_alone(DecoderLimits::default());
     let script = bench.script(AMBIENT);
     let (kind, body) = templates::builtin("milesight-am307-native").unwrap().decoder.unwrap();
     let module = Decoding::Wasm(bench.put(kind, body));
     let frame = [3, 103, 248, 255];
     let first = (bench.decode(script, &frame).unwrap(), bench.decode(module, &frame).unwrap());
 
-    // A folder of artifacts of its own, to damage.
-    let dir = tempfile::tempdir().unwrap();
-    let shared = bench.dir.path().join("artifacts");
-    std::fs::create_dir(dir.path().join("artifacts")).unwrap();
-    for file in std::fs::read_dir(shared).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), dir.path().join("artifacts").join(file.file_name())).unwrap();
-    }
-    for file in std::fs::read_dir(bench.dir.path()).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
-        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
-    }
     let run = || {
         let decoders =
-            Decoders::open(dir.path(), DecoderLimits::default(), Arc::new(crate::support::Verdicts::default())).unwrap();
+            Decoders::open(bench.dir.path(), DecoderLimits::default(), Arc::new(crate::support::Verdicts::default())).unwrap();
         let mut worker = decoders.worker();
         (decode(&mut worker, script, &frame, Offset(1)).unwrap(), decode(&mut worker, module, &frame, Offset(2)).unwrap())
     };
     assert_eq!(run(), first, "from disk");
-    for file in std::fs::read_dir(dir.path().join("artifacts")).unwrap() {
+    for file in std::fs::read_dir(bench.dir.path().join("artifacts")).unwrap() {
         let path = file.unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;

@@ -37,6 +37,15 @@ impl Bench {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decoder-artifacts");
         std::fs::create_dir_all(&kept).unwrap();
         std::os::unix::fs::symlink(kept, dir.path().join("artifacts")).unwrap();
+        Self::open_in(dir, limits)
+    }
+
+    /// Opens with compiled code of its own, which nobody else reads or writes.
+    pub(crate) fn open_alone(limits: DecoderLimits) -> Self {
+        Self::open_in(tempfile::tempdir().unwrap(), limits)
+    }
+
+    fn open_in(dir: tempfile::TempDir, limits: DecoderLimits) -> Self {
         let verdicts = Arc::new(Verdicts::default());
         let decoders = Decoders::open(dir.path(), limits, verdicts.clone()).unwrap();
         let worker = decoders.worker();

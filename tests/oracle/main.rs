@@ -16,6 +16,8 @@ mod frames;
 mod models;
 mod run;
 mod scenario;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../support/tables.rs"]
 mod tables;
 
 use database::Kind;
@@ -24,6 +26,7 @@ use dataflows::oracle::Oracle;
 use filled_log::FilledLog;
 use models::Models;
 use run::Target;
+use std::time::Duration;
 use tables::{Tables, assert_equal};
 use weir::codec;
 use weir::log::Log;
@@ -32,9 +35,11 @@ use weir::runtime::Pace;
 /// Records of a log.
 const RECORDS: usize = 1200;
 /// One record a commit, each with a checkpoint.
-const RECORD_BY_RECORD: Pace = Pace { read_bytes: 1, rows_max: 1, checkpoint_records: 1 };
+const RECORD_BY_RECORD: Pace =
+    Pace { read_bytes: 1, run_entries: 1, rows_max: 1, checkpoint_records: 1, checkpoint_age: Duration::ZERO };
 /// A few records a run, some runs a commit.
-const SOME: Pace = Pace { read_bytes: 2000, rows_max: 100, checkpoint_records: 50 };
+const SOME: Pace =
+    Pace { read_bytes: 2000, run_entries: 16, rows_max: 100, checkpoint_records: 50, checkpoint_age: Duration::ZERO };
 
 /// A log from a seed, with what the oracle says of it.
 struct Story {
@@ -69,7 +74,8 @@ impl Story {
         let mut sum = Counts::default();
         for partition in (0..self.log.partitions()).map(Partition) {
             let counts = oracle.counts(partition);
-            tables.add_progress(partition, self.log.end(partition).0, counts);
+            let log_time = entries.iter().rfind(|entry| entry.partition == partition).map(|entry| entry.log_time);
+            tables.add_progress(partition, self.log.end(partition).0, log_time, counts);
             sum += counts;
         }
         assert_eventful(&tables, sum);
@@ -132,8 +138,15 @@ async fn check_cut(kind: Kind, seed: u64) {
     let (log, decoders) = (&story.log, &story.models.decoders);
     let records: u64 = (0..log.partitions()).map(|p| log.end(Partition(p)).0).sum();
     let target = Target::create(kind, log.partitions()).await;
-    target.work_until(log, decoders, 2, SOME, records * 2 / 3).await;
-    target.work_until(log, decoders, 4, RECORD_BY_RECORD, records / 3).await;
+    let mut committed = 0;
+    for (workers, pace, lag) in [(2, SOME, records * 2 / 3), (4, RECORD_BY_RECORD, records / 3)] {
+        target.work_until(log, decoders, workers, pace, lag).await;
+        let before = std::mem::replace(&mut committed, target.committed().await);
+        assert!(
+            before < committed && committed < records,
+            "it was not cut off in the middle: {before}, {committed} of {records}"
+        );
+    }
     target.work_off(log, decoders, 1, SOME).await;
     let run = story.run(kind, "cut off twice");
     assert_equal(Tables::read(&target.client).await, story.expected(), &run);

@@ -48,6 +48,11 @@ impl Target {
         crew.stop(Instant::now()).await.unwrap();
     }
 
+    /// Counts the records whose rows are in the tables.
+    pub(crate) async fn committed(&self) -> u64 {
+        self.store.progress().await.unwrap().iter().map(|progress| progress.offset.0).sum()
+    }
+
     async fn crew_until(&self, log: &Log, decoders: &Decoders, workers: usize, pace: Pace, lag: u64) -> Crew {
         let view = Arc::new(View::new(log.partitions()));
         let mut crew = Crew::start(workers, pace, log, decoders, &view).unwrap();

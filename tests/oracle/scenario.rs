@@ -67,7 +67,7 @@ impl Author<'_> {
             4 => self.condemned(device),
             _ => {
                 let partition = Partition(self.random.below(u64::from(self.log.partitions())) as u16);
-                self.log.add_body(partition, [vec![9, 1, 2], vec![1, 0, 255], vec![]][self.random.below(3) as usize].clone());
+                self.log.add_body(partition, [vec![1, 77, 2], vec![1, 0, 255], vec![]][self.random.below(3) as usize].clone());
             }
         }
     }

@@ -56,6 +56,23 @@ impl Fixture {
         Self { address, database: Some(database) }
     }
 
+    /// Serves it over a database that lacks records which the memory has forgotten, as a replica that lags does.
+    pub(crate) async fn lagging() -> Self {
+        let database = TestDatabase::create(Kind::Plain).await;
+        fill(&database).await;
+        let held = Held { floor: Offset(PROGRESS + 1), ..held() };
+        let address = serve(&database.url(), held, Limits::default()).await;
+        Self { address, database: Some(database) }
+    }
+
+    /// Serves it with other limits.
+    pub(crate) async fn limited(limits: Limits) -> Self {
+        let database = TestDatabase::create(Kind::Plain).await;
+        fill(&database).await;
+        let address = serve(&database.url(), held(), limits).await;
+        Self { address, database: Some(database) }
+    }
+
     /// Serves it over a database that does not answer.
     pub(crate) async fn without_database() -> Self {
         // The port was free a moment ago, and nobody listens there.
@@ -66,8 +83,12 @@ impl Fixture {
 
     /// Changes the tables beside weir.
     pub(crate) async fn execute(&self, sql: &str) {
-        let database = self.database.as_ref().expect("the test has a database");
-        database.client().await.batch_execute(sql).await.unwrap();
+        self.client().await.batch_execute(sql).await.unwrap();
+    }
+
+    /// Gives a connection beside weir.
+    pub(crate) async fn client(&self) -> tokio_postgres::Client {
+        self.database.as_ref().expect("the test has a database").client().await
     }
 
     /// Asks with the first tenant's token.
@@ -90,7 +111,7 @@ async fn serve(url: &str, memory: Held, limits: Limits) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     // It ends with the test's runtime.
-    tokio::spawn(axum::serve(listener, router(Arc::new(query))).into_future());
+    tokio::spawn(axum::serve(listener, router(query)).into_future());
     address
 }
 
@@ -110,6 +131,7 @@ impl Readers for Tokens {
 /// A memory that holds still.
 struct Held {
     position: Offset,
+    floor: Offset,
     open: Vec<Partial>,
     emitted: Vec<Placed<Partial>>,
 }
@@ -137,7 +159,7 @@ impl Memory for Held {
         let asked = |partial: &Partial| partial.level == level && series.contains(&partial.series);
         let open = self.open.iter().filter(|partial| asked(partial)).cloned().collect();
         let emitted = self.emitted.iter().filter(|partial| asked(&partial.row)).cloned().collect();
-        Ok(MemoryPartials { position: self.position, open, emitted })
+        Ok(MemoryPartials { position: self.position, floor: self.floor, open, emitted })
     }
 }
 
@@ -194,6 +216,7 @@ fn held() -> Held {
     let placed = |offset: u64, row: Partial| Placed { partition: partition(DEVICE), offset: Offset(offset), row };
     Held {
         position: Offset(PROGRESS + 20),
+        floor: Offset(PROGRESS),
         open: [vec![hour(12, TWELVE)], day.into()].concat(),
         // The first is committed and not forgotten yet.
         emitted: vec![placed(PROGRESS - 1, hour(9, NINE)), placed(PROGRESS, hour(9, NINE_LATE))],

@@ -2,6 +2,8 @@
 
 use crate::database::Kind;
 use crate::fixture::{Answered, DEVICE, Fixture, PROGRESS, RIVAL};
+use std::time::Duration;
+use weir::query::Limits;
 
 const READER: &[(&str, &str)] = &[("authorization", "Bearer reader")];
 
@@ -70,6 +72,68 @@ async fn a_memory_behind_the_tables_is_refused_and_one_that_has_caught_up_is_not
     let answered = Fixture::replaying(PROGRESS - 1).await.get(&path).await;
     check_problem(&answered, 503, "replaying", "still replaying its log: ask again");
     assert_eq!(Fixture::replaying(PROGRESS).await.get(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn tables_that_lack_what_the_memory_has_forgotten_are_refused() {
+    let answered = Fixture::lagging().await.get(&format!("/v1/query?device={DEVICE}&step=1h")).await;
+    check_problem(&answered, 503, "old_tables", "a replica that lags behind");
+}
+
+#[tokio::test]
+async fn what_answers_hold_is_bounded() {
+    let limits = Limits { text_bytes_max: 3, patience: Duration::from_millis(10), ..Limits::default() };
+    let fixture = Fixture::limited(limits).await;
+    let path = format!("/v1/query?device={DEVICE}&from=2026-11-01&field=status");
+    check_problem(&fixture.get(&path).await, 422, "too_much_text", "more than 3 bytes of text");
+    assert_eq!(fixture.get(&path.replace("status", "temperature")).await.status, 200);
+
+    // Requests that wait for a lock hold their places.
+    let limits = Limits { points_together_max: 100, points_max: 100, patience: Duration::from_millis(10), ..Limits::default() };
+    let fixture = Fixture::limited(limits).await;
+    let mut client = fixture.client().await;
+    let lock = client.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE measurement").await.unwrap();
+    let path = format!("/v1/query?device={DEVICE}&from=2026-11-01&field=temperature&limit=100");
+    let waits = fixture.get(&path);
+    let other = async {
+        while waiting(&fixture).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        check_problem(&fixture.get(&path).await, 503, "busy", "ask again in a moment");
+        lock.rollback().await.unwrap();
+    };
+    assert_eq!(tokio::join!(waits, other).0.status, 200);
+    assert_eq!(fixture.get(&path).await.status, 200, "the places are given back");
+}
+
+#[tokio::test]
+async fn the_statement_of_a_client_that_has_hung_up_is_cancelled() {
+    let fixture = Fixture::new(Kind::Plain).await;
+    let mut client = fixture.client().await;
+    let lock = client.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE measurement").await.unwrap();
+    let url = format!("http://{}/v1/query?device={DEVICE}&from=2026-11-01&field=temperature", fixture.address);
+    let request = reqwest::Client::new().get(url).header("authorization", "Bearer reader").send();
+    tokio::select! {
+        answered = request => panic!("{answered:?}"),
+        () = async { while waiting(&fixture).await == 0 { tokio::time::sleep(Duration::from_millis(5)).await; } } => {}
+    }
+    // The lock is still there, and a statement may wait for it for 30 s.
+    let cancelled = async {
+        while waiting(&fixture).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), cancelled).await.expect("the statement is cancelled");
+    lock.rollback().await.unwrap();
+    assert_eq!(fixture.get(&format!("/v1/query?device={DEVICE}")).await.status, 200, "the pool is as good as before");
+}
+
+/// How many statements wait for a lock.
+async fn waiting(fixture: &Fixture) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    fixture.client().await.query_one(sql, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Uses PostgreSQL without TimescaleDB.
+    /// Does without TimescaleDB, also where the server has it.
     #[arg(long)]
     plain: bool,
     /// Server to use instead of a private one; its database `weir_demo` is dropped and made anew.
@@ -50,7 +50,10 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, interrupts: &Interru
     let weir = build(workspace, interrupts)?;
     let own_server;
     let server_url = match options.database_url.as_deref().filter(|url| !url.is_empty()) {
-        Some(url) => url,
+        Some(url) => {
+            eprintln!("xtask: using the server that DATABASE_URL or --database-url names; its database {DATABASE} is made anew");
+            url
+        }
         None => {
             let kind = if options.plain { Kind::Plain } else { Kind::Timescale };
             own_server = servers::start(kind, "demo", workspace, interrupts)
@@ -63,7 +66,13 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, interrupts: &Interru
     make_database(&psql, server_url, &database_url, options.plain)?;
     let data = workspace.root.join(".weir/demo");
     make_empty(&data)?;
-    let status = interrupts.status(Command::new(weir).args(arguments(options, &database_url, &data)))?;
+    let mut demo = Command::new(weir);
+    demo.args(arguments(options, &database_url, &data));
+    if options.plain {
+        // Else weir itself would add the extension where the server offers it.
+        demo.env("WEIR_DATABASE_TIMESCALEDB", "false");
+    }
+    let status = interrupts.status(&mut demo)?;
     Ok(exit_code(status))
 }
 

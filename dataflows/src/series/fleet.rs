@@ -177,7 +177,7 @@ impl Fleet {
     }
 
     fn close(&mut self, due: &Due, until: LogTime, cause: &Cause, rows: &mut Outputs) {
-        let Self { devices, zones, agenda } = self;
+        let Self { devices, zones, agenda, .. } = self;
         for (level, due) in [(BucketLevel::Hour, &due.hours), (BucketLevel::Day, &due.days)] {
             for &device in due {
                 let Some(Tracked { state, .. }) = devices.get_mut(&device) else { continue };

@@ -173,7 +173,6 @@ mod tests {
     use std::path::Path;
 
     use super::{Account, Cluster, Kind, Program, clear, free_port, is_running, settings};
-    use crate::interrupts::Interrupts;
     use crate::workspace::Workspace;
 
     #[test]
@@ -217,7 +216,7 @@ mod tests {
     #[test]
     fn no_server_outlives_its_cluster() {
         let workspace = Workspace::find().unwrap();
-        let program = Program::get(Kind::Plain, &workspace, &Interrupts::watch().unwrap()).unwrap();
+        let program = Program::present(&workspace).expect("there is no PostgreSQL: `cargo xtask test` gets one");
         let data = workspace.private.join(format!("data-unit-{}", std::process::id()));
         let start = || Cluster::start(&program, Kind::Plain, &data).unwrap();
 

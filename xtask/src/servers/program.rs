@@ -55,6 +55,13 @@ impl Program {
         }
     }
 
+    /// Gives programs that are there already; gets none.
+    #[cfg(test)]
+    pub(super) fn present(workspace: &Workspace) -> Option<Self> {
+        let unpacked = || unpacked::present(workspace).map(|bin| Self { bin, version: 17 });
+        Self::of_system(Path::new(SYSTEM)).or_else(unpacked)
+    }
+
     /// The folder of `postgres`, `initdb`, `pg_ctl` and `psql`.
     pub(crate) fn bin(&self) -> &Path {
         &self.bin

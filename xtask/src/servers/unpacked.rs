@@ -17,6 +17,12 @@ use crate::process;
 use crate::workspace::Workspace;
 
 const SUITE: &str = "trixie";
+/// Under the private folder.
+const FOLDER: &str = "pg17";
+/// Under the folder.
+const BIN: &str = "usr/lib/postgresql/17/bin";
+/// Under the folder.
+const STAMP: &str = "complete";
 const PACKAGES: [&str; 3] = ["postgresql-17", "postgresql-17-timescaledb", "patchelf"];
 
 /// The folder of the server's programs, fetched and unpacked if it is not there yet.
@@ -25,14 +31,12 @@ const PACKAGES: [&str; 3] = ["postgresql-17", "postgresql-17-timescaledb", "patc
 ///
 /// The packages cannot be downloaded, unpacked or patched, or a signal was received.
 pub(super) fn get(workspace: &Workspace, interrupts: &Interrupts) -> Result<PathBuf> {
-    let folder = workspace.private.join("pg17");
-    let bin = folder.join("usr/lib/postgresql/17/bin");
     let _lock = lock::hold(&workspace.private.join("pg17.lock"))?;
-    let stamp = folder.join("complete");
-    let place = folder.to_string_lossy();
-    if fs::read_to_string(&stamp).is_ok_and(|patched_for| patched_for == place) {
+    if let Some(bin) = present(workspace) {
         return Ok(bin);
     }
+    let folder = workspace.private.join(FOLDER);
+    let place = folder.to_string_lossy();
     eprintln!("xtask: fetching PostgreSQL 17 with TimescaleDB into {place} (once, about 45 MB)");
     let downloads = workspace.private.join("apt");
     remove(&downloads)?;
@@ -43,10 +47,19 @@ pub(super) fn get(workspace: &Workspace, interrupts: &Interrupts) -> Result<Path
         interrupts.check()?;
         process::output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&folder))?;
     }
+    let bin = folder.join(BIN);
     patch(&folder, &bin)?;
     remove(&downloads)?;
+    let stamp = folder.join(STAMP);
     fs::write(&stamp, place.as_bytes()).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(bin)
+}
+
+/// The folder of the server's programs, if they are there, complete and patched for where they are.
+pub(super) fn present(workspace: &Workspace) -> Option<PathBuf> {
+    let folder = workspace.private.join(FOLDER);
+    let patched_for = fs::read_to_string(folder.join(STAMP)).ok()?;
+    (patched_for == folder.to_string_lossy()).then(|| folder.join(BIN))
 }
 
 /// The server's own packages and shared libraries; not the just-in-time compiler's, which is switched off, nor perl and the

@@ -128,15 +128,17 @@ impl Tables {
         });
     }
 
-    /// Adds how far a partition is.
-    pub(crate) fn add_progress(&mut self, partition: Partition, offset: u64, counts: Counts) {
-        self.add("progress", &(partition.0, offset, counts, 0));
+    /// Adds how far a partition is; `log_time` is that of its last record.
+    pub(crate) fn add_progress(&mut self, partition: Partition, offset: u64, log_time: Option<LogTime>, counts: Counts) {
+        self.add("progress", &(partition.0, offset, log_time.map(|at| at.0), counts, 0));
     }
 
-    /// Reads a database that has the classes 0 and 1, the second called `brief`.
+    /// Reads a database: the tables of all retention classes.
     pub(crate) async fn read(client: &Client) -> Self {
         let mut tables = Self::default();
-        for (class, suffix) in [(0, ""), (1, "_brief")] {
+        let classes = "class_no, CASE class_no WHEN 0 THEN '' ELSE '_' || name END FROM retention_class";
+        for row in select(client, classes).await {
+            let (class, suffix) = (get::<i16>(&row, 0), text(&row, 1));
             for row in select(client, &format!("ts, series_id, value FROM measurement{suffix}")).await {
                 tables.add("measurement", &(class, us(&row, 0), int(&row, 1), float(&row, 2)));
             }
@@ -167,8 +169,9 @@ impl Tables {
             let zone = get::<Option<String>>(&row, 5);
             tables.add("device", &(int(&row, 0), get::<i32>(&row, 1), text(&row, 2), get::<i32>(&row, 3), variables, zone));
         }
-        for row in select(client, "\"partition\", \"offset\", counts, refused FROM progress").await {
-            tables.add("progress", &(get::<i16>(&row, 0), int(&row, 1), get::<Json<Counts>>(&row, 2).0, int(&row, 3)));
+        for row in select(client, "\"partition\", \"offset\", log_time, counts, refused FROM progress").await {
+            let log_time = get::<Option<Timestamp>>(&row, 2).map(|at| at.0);
+            tables.add("progress", &(get::<i16>(&row, 0), int(&row, 1), log_time, get::<Json<Counts>>(&row, 3).0, int(&row, 4)));
         }
         let columns = "log_time, \"partition\", \"offset\", tenant_no, device, field, reason, detail, record";
         for row in select(client, &format!("{columns} FROM quarantine")).await {
@@ -190,6 +193,11 @@ impl Tables {
     /// The names of the tables that have rows.
     pub(crate) fn filled(&self) -> Vec<&'static str> {
         self.rows.keys().copied().collect()
+    }
+
+    /// Counts the rows of a table.
+    pub(crate) fn count(&self, table: &str) -> usize {
+        if table == "quarantine" { self.quarantine.len() } else { self.rows.get(table).map_or(0, Vec::len) }
     }
 
     /// The reasons that stand in quarantine.
@@ -249,7 +257,7 @@ fn differing<'a>(first: &'a [String], second: &'a [String]) -> (Vec<&'a str>, Ve
     (with(|n| n > 0), with(|n| n < 0))
 }
 
-fn partial(class: i32, row: &Row) -> impl std::fmt::Debug + use<> {
+fn partial(class: i16, row: &Row) -> impl std::fmt::Debug + use<> {
     let point = |at: usize| (float(row, at), us(row, at + 1), int(row, at + 2));
     let sums = (float(row, 3), float(row, 4), float(row, 5));
     (class, us(row, 0), int(row, 1), int(row, 2), sums, point(6), point(9))
