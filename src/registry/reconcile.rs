@@ -219,7 +219,7 @@ mod tests {
         let mut effect = InEffect::default();
         take_in(&mut effect, changes(&wanted(&[device(DeviceNo(7))]), &InEffect::default()));
         let renamed = Device { id: DeviceId::parse("valve").unwrap(), ..device(DeviceNo(7)) };
-        let mut clashing = wanted(&[renamed.clone()]);
+        let mut clashing = wanted(std::slice::from_ref(&renamed));
         let bad = clashing.leave_clashes(&effect);
         assert!(bad[0].to_string().contains("valve: its device_no 7 is in effect for device pump of tenant 1"), "{}", bad[0]);
         assert_eq!(changes(&clashing, &effect), [], "both stay as they are, or the next comparison would find the number free");

@@ -118,7 +118,7 @@ pub(super) async fn write(
 /// Writes the series, or tells all that the table refuses: their other rows must not be written either.
 async fn write_series(session: &mut Session, batch: &Batch<'_>) -> Result<u64, Failure> {
     let mut refused = Vec::new();
-    let mut todo = vec![0..batch.rows.len()];
+    let mut todo: Vec<Range<usize>> = std::iter::once(0..batch.rows.len()).collect();
     while let Some(range) = todo.pop() {
         let rows = &batch.rows[range.clone()];
         match write_part(session, batch, range.clone()).await {
@@ -141,7 +141,7 @@ async fn write_series(session: &mut Session, batch: &Batch<'_>) -> Result<u64, F
 async fn write_halves<'a>(session: &mut Session, batch: &Batch<'a>, refusals: &mut Refusals<'a>) -> Result<u64, Failure> {
     let mut bytes = 0;
     // A stack, its top the foremost rows, so that rows are written in their order.
-    let mut todo = vec![0..batch.rows.len()];
+    let mut todo: Vec<Range<usize>> = std::iter::once(0..batch.rows.len()).collect();
     while let Some(range) = todo.pop() {
         match write_part(session, batch, range.clone()).await {
             Ok(written) => bytes += written,
