@@ -171,7 +171,7 @@ impl CommitLoop {
             None => connection.insert(Committer::connect(&self.store).await?),
         };
         let committed = committer.commit(commit).await?;
-        gauges::commit(&committed, started.elapsed());
+        gauges::commit(&committed, commit.checkpoint.is_some(), started.elapsed());
         Ok(())
     }
 

@@ -25,7 +25,7 @@ const DAEMONS: [&str; 2] = ["a", "b"];
 /// How many devices the fleet has.
 const DEVICES: u32 = 40;
 /// How often each sends. Unit: milliseconds.
-const PERIOD_MS: u64 = 300;
+const PERIOD_US: u64 = 300_000;
 
 /// A database with a registered fleet, a data directory, and what was acknowledged so far.
 pub(crate) struct World {
@@ -59,7 +59,7 @@ impl World {
             devices: DEVICES,
             seed,
             start: EventTime(bucket_end - due_in_us / 4),
-            period_ms: PERIOD_MS,
+            period_us: PERIOD_US,
             duplicates_share: 0.15,
             out_of_order_share: 0.05,
             out_of_order_ms_max: 4_000,

@@ -52,7 +52,7 @@ pub(crate) fn spec(seed: u64) -> FleetSpec {
         devices: 4,
         seed,
         start: START,
-        period_ms: 30_000,
+        period_us: 30_000_000,
         out_of_order_ms_max: 240_000,
         duplicates_share: 0.2,
         out_of_order_share: 0.15,

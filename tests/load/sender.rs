@@ -70,7 +70,7 @@ impl Default for Case {
 impl Case {
     fn fleet(&self) -> Arc<Fleet> {
         let spec =
-            FleetSpec { devices: 50, period_ms: 1_000, start: EventTime(0), shapes: self.shapes.clone(), ..FleetSpec::default() };
+            FleetSpec { devices: 50, period_us: 1_000_000, start: EventTime(0), shapes: self.shapes.clone(), ..FleetSpec::default() };
         Arc::new(Fleet::new(spec).unwrap())
     }
 
