@@ -132,7 +132,9 @@ impl Demo {
         let mut verified = None;
         if self.seconds.is_some() {
             let mut client = store.client().await?;
-            daemon.with(async { Ok::<_, anyhow::Error>(verify::await_committed(&client, &ends, patience(self.devices)).await?) }).await?;
+            daemon
+                .with(async { Ok::<_, anyhow::Error>(verify::await_committed(&client, &ends, patience(self.devices)).await?) })
+                .await?;
             verified = Some(verify::verify(&mut client, tenant, &report.expectation, |_| ()).await?);
         }
         let status = Client::new(&daemon.url(), None)?.json("/status").await?;

@@ -8,7 +8,9 @@ use tokio_postgres::Client;
 #[derive(Debug, thiserror::Error)]
 pub enum NotFresh {
     /// It may be somebody's.
-    #[error("the database has a tenant already ({0:?}), so it may be in use: make an empty database for this, and drop it afterwards")]
+    #[error(
+        "the database has a tenant already ({0:?}), so it may be in use: make an empty database for this, and drop it afterwards"
+    )]
     Database(String),
     /// It may be somebody's.
     #[error("{} is there already: name a directory that is not, it will be made", .0.display())]

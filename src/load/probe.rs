@@ -106,7 +106,8 @@ pub async fn watch(
 
 impl Pending {
     fn new(probes: usize) -> Self {
-        let latency = Histogram::new_with_max(PATIENCE.as_micros() as u64, 3).expect("three digits up to a minute can be told apart");
+        let latency =
+            Histogram::new_with_max(PATIENCE.as_micros() as u64, 3).expect("three digits up to a minute can be told apart");
         Self { due: vec![VecDeque::new(); probes], seen: Seen { latency, unseen: 0 } }
     }
 

@@ -26,7 +26,11 @@ const MEASUREMENTS: &str = "weir_measurements_total";
 pub(super) fn describe() {
     describe_counter!(COMMITS, "Commits that reached the database.");
     describe_histogram!(COMMIT_ROWS, Unit::Count, "Rows in a commit.");
-    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time from handing a commit over to its confirmation, with and without a checkpoint in it.");
+    describe_histogram!(
+        COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time from handing a commit over to its confirmation, with and without a checkpoint in it."
+    );
     describe_counter!(ROWS_REFUSED, "Rows that the database refused and that went to quarantine.");
     describe_gauge!(LAG, "Records that are acknowledged and not committed.");
     describe_gauge!(READY, "1 when all partitions are held and caught up with the database.");

@@ -2,7 +2,9 @@
 
 use super::progress::Progress;
 use crate::cli::Settings;
-use crate::cli::fleet::{await_devices, await_status, daemon_options, empty_store, is_drained, log_ends, now, patience, register_fleet};
+use crate::cli::fleet::{
+    await_devices, await_status, daemon_options, empty_store, is_drained, log_ends, now, patience, register_fleet,
+};
 use crate::client::Client;
 use crate::config::Config;
 use crate::load::case::{BarResult, Case, Source};

@@ -75,12 +75,7 @@ pub async fn measure(
     }
     let mut variants = Vec::new();
     let mut seconds = [f64::INFINITY; 2];
-    for (variant, connections) in [
-        (Variant::AsWeir, 1),
-        (Variant::AsWeir, 2),
-        (Variant::WithoutIndexes, 0),
-        (Variant::Brin, 0),
-    ] {
+    for (variant, connections) in [(Variant::AsWeir, 1), (Variant::AsWeir, 2), (Variant::WithoutIndexes, 0), (Variant::Brin, 0)] {
         // Those for information take what was better before.
         let connections = match connections {
             0 if seconds[1] < seconds[0] => 2,

@@ -14,9 +14,16 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1340px;ma
 
 pub(super) fn page(report: &Report) -> String {
     let title = format!("weir load {}", escape(&report.case));
-    let mut page = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style>");
+    let mut page =
+        format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style>");
     // A String takes everything, here and below.
-    let _ = write!(page, "<h1>{title}</h1><p>{}</p><p>{}, {}</p>", escape(&report.about), report.at, escape(&report.machine.processor));
+    let _ = write!(
+        page,
+        "<h1>{title}</h1><p>{}</p><p>{}, {}</p>",
+        escape(&report.about),
+        report.at,
+        escape(&report.machine.processor)
+    );
     page.push_str("<table>");
     for (name, value) in rows(report) {
         let _ = write!(page, "<tr><td>{}</td><td>{}</td></tr>", escape(&name), escape(&value));
@@ -52,7 +59,10 @@ fn plots(samples: &[Sample]) -> Vec<(&'static str, &'static str, Vec<Line>)> {
         (
             "Throughput",
             "1/s",
-            vec![rate("measurements", &|s| Some(s.measurements as f64)), rate("acknowledged uplinks", &|s| Some(s.acknowledged as f64))],
+            vec![
+                rate("measurements", &|s| Some(s.measurements as f64)),
+                rate("acknowledged uplinks", &|s| Some(s.acknowledged as f64)),
+            ],
         ),
         (
             "Acknowledged, from due",

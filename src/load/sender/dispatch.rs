@@ -51,7 +51,9 @@ impl Dispatcher {
             }
             let elapsed_us = micros(self.started.elapsed());
             let dues = match self.options.pace {
-                Pace::Schedule => std::iter::from_fn(|| schedule.next_if(|due| due.due_us <= elapsed_us)).take(self.due_max()).collect(),
+                Pace::Schedule => {
+                    std::iter::from_fn(|| schedule.next_if(|due| due.due_us <= elapsed_us)).take(self.due_max()).collect()
+                }
                 Pace::Fast => schedule.by_ref().take(self.due_max()).map(|due| Due { due_us: elapsed_us, ..due }).collect(),
             };
             for job in self.jobs(dues) {

@@ -60,14 +60,7 @@ mod tests {
         };
         let one = partial((1, 5.0, 10), (9, 7.0, 12));
         let other = partial((1, 4.0, 9), (9, 8.0, 13));
-        let expected = Bucket {
-            count: 4,
-            sum: 24.0,
-            min: 4.0,
-            max: 8.0,
-            first: (EventTime(1), 4.0),
-            last: (EventTime(9), 8.0),
-        };
+        let expected = Bucket { count: 4, sum: 24.0, min: 4.0, max: 8.0, first: (EventTime(1), 4.0), last: (EventTime(9), 8.0) };
         assert_eq!(merge(&[one, other]), [(EventTime(0), expected)]);
         assert_eq!(merge(&[other, one]), [(EventTime(0), expected)]);
         let next = Partial { start: EventTime(60), ..one };

@@ -193,14 +193,8 @@ mod tests {
 
     #[test]
     fn sums_that_cancel_may_differ_by_what_rounding_leaves() {
-        let bucket = |sum: f64| Bucket {
-            count: 4,
-            sum,
-            min: -1e6,
-            max: 1e6,
-            first: (EventTime(0), 1e6),
-            last: (EventTime(1), -1e6),
-        };
+        let bucket =
+            |sum: f64| Bucket { count: 4, sum, min: -1e6, max: 1e6, first: (EventTime(0), 1e6), last: (EventTime(1), -1e6) };
         assert!(alike(&bucket(0.0), &bucket(1e-9)));
         assert!(!alike(&bucket(0.0), &bucket(0.1)));
         assert!(!near(0.0, 1e-9));
