@@ -1,27 +1,40 @@
-//! What does decoding one uplink cost, and what does the exact reset add to it?
+//! What does decoding one uplink cost, what does the exact reset save against a new runtime, and what does a
+//! decoder's size do to either?
 //!
-//! Input: an AM307 frame with eight values, decoded by the templates that ship with weir.
-//! - `script`: the script in a warm worker, reset included (what an uplink costs);
-//! - `script, loaded anew`: a new runtime for every uplink, as servers without a reset have to do;
-//! - `module`: the same fields from a wasm module, reset included;
+//! - `script, reset`: the script in a warm worker of weir, reset included: what an uplink costs;
+//! - `script, new native runtime`: QuickJS as a library, and for every uplink a new runtime and context, the
+//!   `Buffer` polyfill and the script evaluated, one call, the result as JSON, all dropped: how a server without
+//!   a reset keeps uplinks apart. It has no sandbox and no limits;
+//! - `script, new instance`: the same in weir's sandbox, a new wasm instance for every uplink;
+//! - `module, reset`: an AM307 frame by a wasm module;
 //! - `upstream`: fields that the network decoded, flattened only.
+//!
+//! Input: the DL-5TM template (1 kB of script), the AM307 template (2 kB), and the AM307 template behind the 30 kB of
+//! functions that a vendor's codec for a whole family has, each with a frame of its own.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dataflows::decode::{Decode, DecodeCall, Decoded};
 use dataflows::model::{
     Decoding, Device, DeviceId, DeviceNo, EventTime, Offset, Partition, Template, TemplateNo, TenantNo, Uplink,
 };
+use rquickjs::context::EvalOptions;
+use rquickjs::{Context, Ctx, Function, Object, Runtime};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
-use weir::decoder::{DecoderInput, DecoderLimits, Decoders, VerdictSink, templates};
+use weir::decoder::{DecoderInput, DecoderKind, DecoderLimits, Decoders, VerdictSink, templates};
 
-const FRAME: [u8; 30] =
+const AM307: [u8; 30] =
     [1, 117, 92, 3, 103, 248, 255, 4, 104, 101, 5, 106, 73, 0, 6, 101, 18, 0, 7, 125, 231, 3, 8, 125, 205, 0, 9, 115, 151, 39];
+const DL_5TM: [u8; 11] = [2, 19, 157, 0, 3, 0, 55, 2, 113, 12, 96];
 const FIELDS: &str =
     r#"{"battery":92,"temperature":-0.8,"humidity":50.5,"activity":73,"illumination":18,"co2":999,"tvoc":205,"pressure":1013.5}"#;
+const PRELUDE: &str = include_str!("../decoders/js-engine/src/prelude.js");
+const ENTRY: &str = include_str!("../decoders/js-engine/src/entry.js");
+/// Functions that a large codec has and one uplink does not call.
+const FAMILY_FUNCTIONS: usize = 120;
 
 struct NoVerdicts;
 
@@ -31,40 +44,78 @@ impl VerdictSink for NoVerdicts {
     }
 }
 
+/// A script, an uplink's frame, and how many fields it gives.
+struct Codec {
+    name: &'static str,
+    script: Vec<u8>,
+    frame: &'static [u8],
+    fields: usize,
+}
+
+fn codecs() -> [Codec; 3] {
+    let script = |name: &str| templates::builtin(name).and_then(|t| t.decoder).expect("it ships with weir").1.to_vec();
+    let of_family = |n: usize| {
+        format!(
+            "function family{n}(bytes, data) {{\n  if (bytes[0] !== {n}) return false;\n  \
+             for (var i = 1; i + 3 < bytes.length; i += 4) {{\n    var word = (bytes[i] << 8) | bytes[i + 1];\n    \
+             data[\"channel{n}_\" + i] = word > 0x7fff ? word - 0x10000 : word;\n  }}\n  return true;\n}}\n"
+        )
+    };
+    let large = [(0..FAMILY_FUNCTIONS).map(of_family).collect::<String>().into_bytes(), script("milesight-am307")].concat();
+    [
+        Codec { name: "1 kB", script: script("decentlab-dl5tm"), frame: &DL_5TM, fields: 4 },
+        Codec { name: "2 kB", script: script("milesight-am307"), frame: &AM307, fields: 8 },
+        Codec { name: "30 kB", script: large, frame: &AM307, fields: 8 },
+    ]
+}
+
+/// Decodes an uplink in a runtime of its own, and gives the result as JSON.
+fn in_new_runtime(codec: &Codec) -> String {
+    fn evaluate<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, source: &[u8]) -> T {
+        let mut options = EvalOptions::default();
+        options.strict = false;
+        ctx.eval_with_options(source, options).expect("the script runs")
+    }
+    let runtime = Runtime::new().expect("there is memory for a runtime");
+    let context = Context::full(&runtime).expect("there is memory for a context");
+    context.with(|ctx| {
+        evaluate::<()>(&ctx, PRELUDE.as_bytes());
+        evaluate::<rquickjs::Value<'_>>(&ctx, &codec.script);
+        let entry: Function<'_> = evaluate(&ctx, ENTRY.as_bytes());
+        let variables = Object::new(ctx.clone()).expect("there is memory for an object");
+        let result: rquickjs::Value<'_> = entry.call((codec.frame.to_vec(), 85, 0.0, variables)).expect("a good frame");
+        let json = ctx.json_stringify(result).expect("a result can be shown").expect("a result is no function");
+        json.to_string().expect("JSON is Unicode")
+    })
+}
+
 fn decode(criterion: &mut Criterion) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decode-bench");
     let decoders = Decoders::open(&dir, DecoderLimits::default(), Arc::new(NoVerdicts)).expect("the decoders open");
     let mut worker = decoders.worker();
-    let uplink = Uplink {
-        tenant: TenantNo(1),
-        device: DeviceId::parse("0004a30b001c0530").expect("a DevEUI"),
-        received_at: EventTime(1_700_000_000_000_000),
-        fport: Some(85),
-        fcnt: Some(1),
-        message_id: None,
-        frame: FRAME.into(),
-        decoded: Some(FIELDS.into()),
-        receptions: Vec::new(),
-    };
     let device = Device {
         no: DeviceNo(1),
         tenant: TenantNo(1),
-        id: uplink.device.clone(),
+        id: DeviceId::parse("0004a30b001c0530").expect("a DevEUI"),
         template: TemplateNo(1),
         variables: BTreeMap::new(),
         zone: None,
         provisioned: false,
     };
-    let [script, module] = ["milesight-am307", "milesight-am307-native"].map(|name| {
-        let template = templates::builtin(name).expect("it ships with weir");
-        template.decoder.expect("it has a decoder")
-    });
-    let put = |(kind, body)| decoders.put(kind, body).expect("it can be run");
     let mut group = criterion.benchmark_group("decode");
-    for (name, decoding) in
-        [("script", Decoding::JavaScript(put(script))), ("module", Decoding::Wasm(put(module))), ("upstream", Decoding::Upstream)]
-    {
-        let template = Template { no: TemplateNo(1), name: name.into(), decoding, fields: BTreeMap::new() };
+    let mut in_worker = |group: &mut criterion::BenchmarkGroup<'_, _>, name: String, decoding, frame: &[u8], fields: usize| {
+        let uplink = Uplink {
+            tenant: TenantNo(1),
+            device: device.id.clone(),
+            received_at: EventTime(1_700_000_000_000_000),
+            fport: Some(85),
+            fcnt: Some(1),
+            message_id: None,
+            frame: frame.to_vec(),
+            decoded: Some(FIELDS.into()),
+            receptions: Vec::new(),
+        };
+        let template = Template { no: TemplateNo(1), name: "template".into(), decoding, fields: BTreeMap::new() };
         let call =
             DecodeCall { partition: Partition(0), offset: Offset(1), uplink: &uplink, device: &device, template: &template };
         let mut decoded = Decoded::default();
@@ -72,15 +123,27 @@ fn decode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 decoded.clear();
                 worker.decode(black_box(&call), &mut decoded).expect("a good frame");
-                assert_eq!(decoded.measurements.len(), 8);
+                assert_eq!(decoded.measurements.len(), fields);
             });
         });
-    }
+    };
     let variables = BTreeMap::new();
-    let input = DecoderInput { fport: Some(85), bytes: &FRAME, recv_time_us: 0, variables: &variables };
-    group.bench_function("script, loaded anew", |bencher| {
-        bencher.iter(|| decoders.decode_once(script.0, script.1, black_box(&input)).expect("a good frame"));
-    });
+    for codec in codecs() {
+        let hash = decoders.put(DecoderKind::JavaScript, &codec.script).expect("it can be run");
+        in_worker(&mut group, format!("script, reset, {}", codec.name), Decoding::JavaScript(hash), codec.frame, codec.fields);
+        group.bench_function(format!("script, new native runtime, {}", codec.name), |bencher| {
+            bencher.iter(|| in_new_runtime(black_box(&codec)));
+        });
+        let input = DecoderInput { fport: Some(85), bytes: codec.frame, recv_time_us: 0, variables: &variables };
+        group.bench_function(format!("script, new instance, {}", codec.name), |bencher| {
+            let once = || decoders.decode_once(DecoderKind::JavaScript, &codec.script, black_box(&input));
+            bencher.iter(|| once().expect("a good frame"));
+        });
+    }
+    let (kind, module) = templates::builtin("milesight-am307-native").and_then(|t| t.decoder).expect("it ships with weir");
+    let hash = decoders.put(kind, module).expect("it can be run");
+    in_worker(&mut group, "module, reset".into(), Decoding::Wasm(hash), &AM307, 8);
+    in_worker(&mut group, "upstream".into(), Decoding::Upstream, &AM307, 8);
     group.finish();
 }
 
