@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::load::daemon::Daemon;
 use crate::load::process::Usage;
 use crate::load::register::Tokens;
-use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
+use crate::load::sender::{Keep, Live, SendOptions, SendReport, Sender, Target};
 use crate::load::verify::{self, Verified};
 use crate::load::{Fleet, FleetSpec};
 use crate::store::Store;
@@ -95,10 +95,12 @@ impl Demo {
         // The fleet's clock starts when it starts to send, so that its uplinks are fresh.
         let fleet = Arc::new(Fleet::new(self.spec(EventTime(now().0))?)?);
         let live = Arc::new(Live::default());
+        // Without an end nothing is compared, and what was sent would be remembered for nothing.
+        let keep = if self.seconds.is_some() { Keep::Expectation } else { Keep::Figures };
         let sender = Sender {
             fleet: Arc::clone(&fleet),
             target: Target::new(url, token)?,
-            options: SendOptions::default(),
+            options: SendOptions { keep, ..SendOptions::default() },
             live: Arc::clone(&live),
             clock: Arc::new(now),
         };
@@ -108,10 +110,12 @@ impl Demo {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut client = Client::new(url, None)?;
         let mut before = None;
+        let interrupted = interrupts.next();
+        tokio::pin!(interrupted);
         loop {
             tokio::select! {
                 _ = second.tick() => {}
-                () = interrupts.next() => break,
+                () = &mut interrupted => break,
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 break;

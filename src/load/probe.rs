@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(4);
@@ -47,6 +47,8 @@ pub enum Place {
     Tables {
         /// The connection.
         client: Client,
+        /// The SELECT.
+        newest: Statement,
         /// The fleet's tenant.
         tenant: TenantNo,
     },
@@ -140,28 +142,29 @@ impl Pending {
 }
 
 impl Place {
+    /// In the raw table, looked at over `client`.
+    ///
+    /// Errors: there is no such table.
+    pub async fn tables(client: Client, tenant: TenantNo) -> Result<Self, ProbeError> {
+        // Every reading of a probe changes, so any field tells; this one all kinds of the cases have.
+        let sql = "SELECT s.device, (SELECT max(ts) FROM measurement m WHERE m.series_id = s.series_id AND m.ts >= $3) \
+                   FROM series s WHERE s.tenant_no = $1 AND s.device = ANY($2) AND s.field = 'temperature'";
+        let newest = client.prepare(sql).await?;
+        Ok(Self::Tables { client, newest, tenant })
+    }
+
     /// Gives the newest visible event time of each probe that is not before `since`.
     async fn newest(&mut self, names: &[&str], since: EventTime) -> Result<Vec<Option<EventTime>>, ProbeError> {
-        let found = match self {
-            Self::Tables { client, tenant } => in_tables(client, *tenant, names, since).await?,
+        let found: HashMap<String, EventTime> = match self {
+            Self::Tables { client, newest, tenant } => {
+                let rows = client.query(newest, &[&tenant.0.cast_signed(), &names, &Timestamp(since.0)]).await?;
+                let newest = rows.iter().filter_map(|row| Some((row.get(0), EventTime(row.get::<_, Option<Timestamp>>(1)?.0))));
+                newest.collect()
+            }
             Self::Endpoint(client) => at_endpoint(client, names).await?,
         };
         Ok(names.iter().map(|name| found.get(*name).copied()).collect())
     }
-}
-
-async fn in_tables(
-    client: &Client,
-    tenant: TenantNo,
-    names: &[&str],
-    since: EventTime,
-) -> Result<HashMap<String, EventTime>, tokio_postgres::Error> {
-    // Every reading of a probe changes, so any field tells; one that all kinds with probes have is enough.
-    let sql = "SELECT s.device, (SELECT max(ts) FROM measurement m WHERE m.series_id = s.series_id AND m.ts >= $3) \
-               FROM series s WHERE s.tenant_no = $1 AND s.device = ANY($2) AND s.field = 'temperature'";
-    let rows = client.query(sql, &[&tenant.0.cast_signed(), &names, &Timestamp(since.0)]).await?;
-    let newest = rows.iter().filter_map(|row| Some((row.get(0), EventTime(row.get::<_, Option<Timestamp>>(1)?.0))));
-    Ok(newest.collect())
 }
 
 async fn at_endpoint(client: &mut HttpClient, names: &[&str]) -> Result<HashMap<String, EventTime>, ClientError> {

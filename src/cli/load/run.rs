@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::load::case::{BarResult, Case, Source};
 use crate::load::daemon::{Daemon, DaemonOptions};
+use crate::load::fleet::Member;
 use crate::load::probe::{self, Place, Seen};
 use crate::load::process::{Server, Usage};
 use crate::load::register::Tokens;
@@ -79,10 +80,10 @@ impl<'a> Run<'a> {
         let fleet = self.fleet()?;
         let (tenant, tokens) = register_fleet(&store, &fleet, TENANT).await?;
         let mut measured = match self.case.source.clone() {
-            Source::Log { uplinks } => self.from_log(&client, tenant, uplinks).await?,
+            Source::Log { uplinks } => self.work_off(&client, tenant, uplinks).await?,
             Source::Http { duration_s, .. } => {
                 let options = self.case.source.send_options().expect("it is a source over HTTP");
-                self.over_http(&store, (tenant, &tokens), options, Duration::from_secs(duration_s)).await?
+                self.send_all(&store, (tenant, &tokens), options, Duration::from_secs(duration_s)).await?
             }
         };
         let ends = log_ends(&measured.status);
@@ -94,8 +95,9 @@ impl<'a> Run<'a> {
 
         let mut verification = None;
         if verifies {
-            let series = measured.status["devices"].as_u64().unwrap_or(0) * 5 * 3;
-            let bar = self.progress.phase("verifying", series);
+            let fields = |member: &Member| member.kind.spec().fields.len() as u64;
+            let series: u64 = measured.expectation.fleet().members().iter().map(fields).sum();
+            let bar = self.progress.phase("verifying raw rows, hours, days", 3 * series);
             let mut client = store.client().await?;
             verify::await_committed(&client, &ends, Duration::from_secs(10)).await?;
             let verified = verify::verify(&mut client, tenant, &measured.expectation, |series| bar.inc(series)).await?;
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
     }
 
     /// From a full log to committed rows.
-    async fn from_log(&self, client: &tokio_postgres::Client, tenant: TenantNo, uplinks: usize) -> anyhow::Result<Measured> {
+    async fn work_off(&self, client: &tokio_postgres::Client, tenant: TenantNo, uplinks: usize) -> anyhow::Result<Measured> {
         // A first run brings the registry into the log.
         self.progress.phase("the registry takes effect", 0);
         let daemon = Daemon::start(&self.daemon_options()).await?;
@@ -203,7 +205,7 @@ impl<'a> Run<'a> {
     }
 
     /// Posted by the fleet.
-    async fn over_http(
+    async fn send_all(
         &self,
         store: &Store,
         (tenant, tokens): (TenantNo, &Tokens),
@@ -223,7 +225,7 @@ impl<'a> Run<'a> {
         let watched = Watched::begin(&daemon, server, Arc::clone(&live), started, show).await?;
         let (stop_probes, probes_stopped) = watch::channel(false);
         let places = [
-            ("visible_in_select", Place::Tables { client: store.client().await?, tenant }),
+            ("visible_in_select", Place::tables(store.client().await?, tenant).await?),
             ("visible_in_query", Place::Endpoint(Client::new(&daemon.url(), Some(&tokens.read))?)),
         ];
         let probing = places.map(|(name, place)| {

@@ -79,22 +79,26 @@ pub(super) async fn run(
     for client in clients {
         copying.spawn(copy(client, Arc::clone(spool), Arc::clone(&next)));
     }
+    // Kept until the usage is read: the server's processes end with them.
+    let mut connected = Vec::new();
     while let Some(copied) = copying.join_next().await {
-        copied.expect("copying neither panics nor is aborted")?;
+        connected.push(copied.expect("copying neither panics nor is aborted")?);
     }
     let seconds = started.elapsed().as_secs_f64();
+    let after = usage();
+    drop(connected);
     let per_million = |(from, to): (Usage, Usage)| (to.cpu_s - from.cpu_s) / measurements.max(1) as f64 * 1e6;
     Ok(Outcome {
         variant,
         connections,
         seconds,
         rows_per_s: spool.rows as f64 / seconds,
-        postgres_cpu_s_per_million: before.zip(usage()).map(per_million),
+        postgres_cpu_s_per_million: before.zip(after).map(per_million),
     })
 }
 
-/// Copies batch after batch, each in a transaction, until none is left.
-async fn copy(client: Client, spool: Arc<Spool>, next: Arc<AtomicUsize>) -> Result<(), LimitError> {
+/// Copies batch after batch, each in a transaction, until none is left; gives the connection back.
+async fn copy(client: Client, spool: Arc<Spool>, next: Arc<AtomicUsize>) -> Result<Client, LimitError> {
     let mut statements = Vec::new();
     for table in &spool.tables {
         statements.push(client.prepare(&format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.table, table.columns)).await?);
@@ -102,7 +106,7 @@ async fn copy(client: Client, spool: Arc<Spool>, next: Arc<AtomicUsize>) -> Resu
     loop {
         let nth = next.fetch_add(1, Relaxed);
         if nth >= spool.batches {
-            return Ok(());
+            return Ok(client);
         }
         client.batch_execute("BEGIN").await?;
         for (table, statement) in spool.tables.iter().zip(&statements) {

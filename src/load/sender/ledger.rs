@@ -1,6 +1,6 @@
 //! Owns the outcomes of a schedule: one place for all connections, so that nothing of it is kept twice.
 
-use super::{Live, Outcome, Sender};
+use super::{Keep, Live, Outcome, Sender};
 use crate::load::{Due, Expectation};
 use dataflows::model::LogTime;
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub(super) enum Note {
 pub(super) struct Ledger {
     started: Instant,
     live: Arc<Live>,
+    keep: Keep,
     notes: mpsc::Receiver<Note>,
     expectation: Expectation,
     failures: BTreeMap<String, u64>,
@@ -45,7 +46,8 @@ impl Ledger {
     pub(super) fn new(sender: &Sender, started: Instant) -> (Self, Notes) {
         let (tell, notes) = mpsc::channel(NOTES_MAX);
         let expectation = Expectation::new(Arc::clone(&sender.fleet));
-        (Self { started, live: Arc::clone(&sender.live), notes, expectation, failures: BTreeMap::new() }, tell)
+        let live = Arc::clone(&sender.live);
+        (Self { started, live, keep: sender.options.keep, notes, expectation, failures: BTreeMap::new() }, tell)
     }
 
     /// Takes notes until nobody is left who could write one; gives what the tables must hold, and why
@@ -75,12 +77,12 @@ impl Ledger {
         drop(tally);
         for (due, outcome) in dues.iter().zip(outcomes) {
             match outcome {
-                Outcome::Acknowledged => self.expectation.acknowledged(&due.uplink, by),
-                Outcome::Refused(text) => self.failed(text),
-                Outcome::Unanswered(text) => {
-                    self.expectation.unanswered(&due.uplink);
-                    self.failed(text);
-                }
+                Outcome::Acknowledged if self.keep == Keep::Expectation => self.expectation.acknowledged(&due.uplink, by),
+                Outcome::Unanswered(_) if self.keep == Keep::Expectation => self.expectation.unanswered(&due.uplink),
+                _ => {}
+            }
+            if let Outcome::Refused(text) | Outcome::Unanswered(text) = outcome {
+                self.failed(text);
             }
         }
     }

@@ -44,6 +44,16 @@ pub enum Pace {
     Fast,
 }
 
+/// What is remembered of what was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Keep {
+    /// All that the tables must hold: it grows with every uplink.
+    #[default]
+    Expectation,
+    /// Figures alone.
+    Figures,
+}
+
 /// How to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SendOptions {
@@ -59,6 +69,8 @@ pub struct SendOptions {
     pub timeout: Duration,
     /// When uplinks are sent.
     pub pace: Pace,
+    /// What is remembered.
+    pub keep: Keep,
 }
 
 impl Default for SendOptions {
@@ -71,6 +83,7 @@ impl Default for SendOptions {
             queue_max: 10_000,
             timeout: Duration::from_secs(10),
             pace: Pace::Schedule,
+            keep: Keep::Expectation,
         }
     }
 }
@@ -98,7 +111,7 @@ pub struct SendReport {
     pub elapsed: Duration,
     /// What was said about the uplinks that were not acknowledged, and how often; a few texts only.
     pub failures: BTreeMap<String, u64>,
-    /// What the daemon's tables must hold now.
+    /// What the daemon's tables must hold now; nothing where only figures were kept.
     pub expectation: Expectation,
 }
 
