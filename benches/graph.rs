@@ -17,10 +17,13 @@ use dataflows::model::Entry;
 const DEVICES: u64 = 10_000;
 const RUN: usize = 1_024;
 
+/// Makes the next run's entries.
+type Next = Box<dyn FnMut(&mut Fed) -> Vec<Entry>>;
+
 fn graph(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("graph");
     group.throughput(Throughput::Elements(RUN as u64)).sample_size(20);
-    let mut bench = |name: &str, mut fed: Fed, mut next: Box<dyn FnMut(&mut Fed) -> Vec<Entry>>| {
+    let mut bench = |name: &str, mut fed: Fed, mut next: Next| {
         // Both closures need the graph, one after the other.
         let fed = std::cell::RefCell::new(&mut fed);
         group.bench_function(name, |bencher| {

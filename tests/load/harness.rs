@@ -72,7 +72,7 @@ async fn smoke(kind: Kind) {
     // It needs nothing but itself.
     assert!(!page.contains("src=") && !page.contains("href="));
 
-    // What the limit was measured in is gone.
+    // What the limit was measured in is gone; a test beside this one may be at its own.
     let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'weir\\_limit\\_%'";
     let left: i64 = database.client().await.query_one(left, &[]).await.unwrap().get(0);
     assert!(!data.join("limit").exists() && left <= 1, "{left}");

@@ -34,7 +34,8 @@ pub(super) fn svg(unit: &str, lines: &[Line]) -> String {
         let _ = write!(svg, r#"<text x="{}" y="{:.1}" text-anchor="end">{}</text>"#, left - 6.0, at + 4.0, short(value));
     }
     for time in (0..=4).map(|n| f64::from(n) * time_max / 4.0) {
-        let _ = write!(svg, r#"<text x="{:.1}" y="{}" text-anchor="middle">{} s</text>"#, x(time), bottom + 18.0, short(time));
+        let label = short(if time_max >= 20.0 { time.round() } else { time });
+        let _ = write!(svg, r#"<text x="{:.1}" y="{}" text-anchor="middle">{label} s</text>"#, x(time), bottom + 18.0);
     }
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let group = line.points.len().div_ceil(POINTS_MAX).max(1);

@@ -12,13 +12,13 @@
 //! Input: the DL-5TM template (1 kB of script), the AM307 template (2 kB), and the AM307 template behind the 30 kB of
 //! functions that a vendor's codec for a whole family has, each with a frame of its own.
 
+mod native;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use dataflows::decode::{Decode, DecodeCall, Decoded};
 use dataflows::model::{
     Decoding, Device, DeviceId, DeviceNo, EventTime, Offset, Partition, Template, TemplateNo, TenantNo, Uplink,
 };
-use rquickjs::context::EvalOptions;
-use rquickjs::{Context, Ctx, Function, Object, Runtime};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::hint::black_box;
@@ -31,8 +31,6 @@ const AM307: [u8; 30] =
 const DL_5TM: [u8; 11] = [2, 19, 157, 0, 3, 0, 55, 2, 113, 12, 96];
 const FIELDS: &str =
     r#"{"battery":92,"temperature":-0.8,"humidity":50.5,"activity":73,"illumination":18,"co2":999,"tvoc":205,"pressure":1013.5}"#;
-const PRELUDE: &str = include_str!("../decoders/js-engine/src/prelude.js");
-const ENTRY: &str = include_str!("../decoders/js-engine/src/entry.js");
 /// Functions that a large codec has and one uplink does not call.
 const FAMILY_FUNCTIONS: usize = 120;
 
@@ -67,26 +65,6 @@ fn codecs() -> [Codec; 3] {
         Codec { name: "2 kB", script: script("milesight-am307"), frame: &AM307, fields: 8 },
         Codec { name: "30 kB", script: large, frame: &AM307, fields: 8 },
     ]
-}
-
-/// Decodes an uplink in a runtime of its own, and gives the result as JSON.
-fn in_new_runtime(codec: &Codec) -> String {
-    fn evaluate<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, source: &[u8]) -> T {
-        let mut options = EvalOptions::default();
-        options.strict = false;
-        ctx.eval_with_options(source, options).expect("the script runs")
-    }
-    let runtime = Runtime::new().expect("there is memory for a runtime");
-    let context = Context::full(&runtime).expect("there is memory for a context");
-    context.with(|ctx| {
-        evaluate::<()>(&ctx, PRELUDE.as_bytes());
-        evaluate::<rquickjs::Value<'_>>(&ctx, &codec.script);
-        let entry: Function<'_> = evaluate(&ctx, ENTRY.as_bytes());
-        let variables = Object::new(ctx.clone()).expect("there is memory for an object");
-        let result: rquickjs::Value<'_> = entry.call((codec.frame.to_vec(), 85, 0.0, variables)).expect("a good frame");
-        let json = ctx.json_stringify(result).expect("a result can be shown").expect("a result is no function");
-        json.to_string().expect("JSON is Unicode")
-    })
 }
 
 fn decode(criterion: &mut Criterion) {
@@ -131,8 +109,10 @@ fn decode(criterion: &mut Criterion) {
     for codec in codecs() {
         let hash = decoders.put(DecoderKind::JavaScript, &codec.script).expect("it can be run");
         in_worker(&mut group, format!("script, reset, {}", codec.name), Decoding::JavaScript(hash), codec.frame, codec.fields);
+        let sources = native::sources(&codec.script, codec.frame);
+        eprintln!("{}: {}", codec.name, native::decode(&sources));
         group.bench_function(format!("script, new native runtime, {}", codec.name), |bencher| {
-            bencher.iter(|| in_new_runtime(black_box(&codec)));
+            bencher.iter(|| native::decode(black_box(&sources)));
         });
         let input = DecoderInput { fport: Some(85), bytes: codec.frame, recv_time_us: 0, variables: &variables };
         group.bench_function(format!("script, new instance, {}", codec.name), |bencher| {
