@@ -6,6 +6,7 @@
 //! [`store`] commits the rows. [`query`] reads tables and memory as one.
 
 pub mod cli;
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod decoder;

@@ -1,36 +1,36 @@
-//! `weir demo`: the daemon with a simulated fleet in front of it, in one process.
+//! `weir demo`: the daemon with a simulated fleet in front of it.
 //!
 //! Everything is real: webhooks over HTTP, the fsynced log, decoders in wasm, the database. At the end
 //! the tables are compared with what the fleet's seed says they must hold.
 
-use super::{Settings, http, registry::new_token};
+use super::Settings;
+use super::fleet::{await_devices, daemon_options, empty_store, log_ends, now, patience, register_fleet};
+use super::interrupts::Interrupts;
+use crate::client::Client;
 use crate::config::Config;
+use crate::load::daemon::Daemon;
 use crate::load::process::Usage;
-use crate::load::register::{Tokens, register};
-use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
+use crate::load::register::Tokens;
+use crate::load::sender::{Keep, Live, SendOptions, SendReport, Sender, Target};
 use crate::load::verify::{self, Verified};
 use crate::load::{Fleet, FleetSpec};
-use crate::registry::admin::NewTenant;
-use crate::runtime;
 use crate::store::Store;
-use crate::telemetry;
-use anyhow::{Context, bail};
-use dataflows::model::{EventTime, LogTime, TenantNo};
+use anyhow::bail;
+use dataflows::model::{EventTime, TenantNo};
 use serde::Serialize;
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_postgres::Client;
 
 /// The demo's tenant.
 const TENANT: &str = "demo";
-/// How long the daemon may take to see the demo's devices, and to commit what is left at the end.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Run the daemon with a simulated fleet, and show what it does.
+///
+/// Takes an empty database.
 #[derive(clap::Args, Debug)]
 pub(super) struct Demo {
     /// Devices of the fleet.
@@ -53,72 +53,75 @@ pub(super) struct Demo {
     listen: SocketAddr,
 }
 
+/// What the demo found out, before it is put into figures.
+struct Shown {
+    report: SendReport,
+    status: Value,
+    weir: Usage,
+    verified: Option<Verified>,
+}
+
 impl Demo {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let mut config = settings.load()?;
-        config.http.listen = self.listen;
-        telemetry::start()?;
-        let mut store = Store::connect(config.database.store()).await?;
-        store.migrate(config.log.partitions).await?;
-        let mut client = store.client().await?;
-        let mut fleet = Arc::new(Fleet::new(self.spec(EventTime(0)))?);
-        let (tenant, tokens) = register_fleet(&mut client, &fleet).await?;
+        let config = settings.load()?;
+        let interrupts = Interrupts::listen()?;
+        let fleet = Fleet::new(self.spec(EventTime(0))?)?;
+        let store = empty_store(&config).await?;
+        let (tenant, tokens) = register_fleet(&store, &fleet, TENANT).await?;
 
-        let (shutdown, stopped) = oneshot::channel::<()>();
-        let (listening, address) = oneshot::channel();
-        let daemon = tokio::spawn(run_daemon(config.clone(), listening, stopped));
-        let Ok(address) = address.await else { return daemon.await? };
-        let url = format!("http://{address}");
-        await_devices(&url, self.devices as usize).await?;
-        if !self.json {
-            print_hints(&fleet, &url, &tokens, &config);
-        }
-
-        // The fleet's clock starts when it starts to send, so that its uplinks are fresh.
-        fleet = Arc::new(Fleet::new(self.spec(EventTime(now().0)))?);
-        let report = self.send(&fleet, &url, &tokens.write).await?;
-        let verified = match self.seconds {
-            Some(_) => Some(verify::verify(&mut client, tenant, &report.expectation, PATIENCE).await?),
-            None => None,
+        let started = async {
+            let daemon = Daemon::start(&daemon_options(settings, &config, self.listen)).await?;
+            await_devices(&daemon, self.devices).await?;
+            Ok(daemon)
         };
-        let status = status(&url).await?;
-        // The daemon may have ended by itself; then its own error is told below.
-        let _ = shutdown.send(());
-        daemon.await??;
-        self.conclude(&report, &status, verified.as_ref(), &store.level().to_string())
+        let daemon = interrupts.unless(started).await?;
+        if !self.json {
+            print_hints(&fleet, &daemon.url(), &tokens, &config);
+        }
+        // The first signal ends the sending. From then on, one more ends the demo.
+        let report = daemon.with(self.send(&daemon.url(), &tokens.write, &interrupts)).await?;
+        let shown = interrupts.unless(self.verify(&store, tenant, &daemon, report)).await?;
+        interrupts.unless(async { Ok(daemon.stop(patience(self.devices)).await?) }).await?;
+        self.conclude(&shown, &store.level().to_string())
     }
 
-    fn spec(&self, start: EventTime) -> FleetSpec {
-        let period_ms = (f64::from(self.devices) / self.rate * 1000.0) as u64;
-        FleetSpec { devices: self.devices, seed: self.seed, start, period_ms, ..FleetSpec::default() }
+    fn spec(&self, start: EventTime) -> anyhow::Result<FleetSpec> {
+        let period_us = FleetSpec::period_us(self.devices, self.rate)?;
+        Ok(FleetSpec { devices: self.devices, seed: self.seed, start, period_us, ..FleetSpec::default() })
     }
 
-    /// Sends until the time is over or Ctrl-C, and shows what happens each second.
-    async fn send(&self, fleet: &Arc<Fleet>, url: &str, token: &str) -> anyhow::Result<SendReport> {
+    /// Sends until the time is over or a signal comes, and shows what happens each second.
+    async fn send(&self, url: &str, token: &str, interrupts: &Interrupts) -> anyhow::Result<SendReport> {
+        // The fleet's clock starts when it starts to send, so that its uplinks are fresh.
+        let fleet = Arc::new(Fleet::new(self.spec(EventTime(now().0))?)?);
         let live = Arc::new(Live::default());
+        // Without an end nothing is compared, and what was sent would be remembered for nothing.
+        let keep = if self.seconds.is_some() { Keep::Expectation } else { Keep::Figures };
         let sender = Sender {
-            fleet: Arc::clone(fleet),
+            fleet: Arc::clone(&fleet),
             target: Target::new(url, token)?,
-            options: SendOptions::default(),
+            options: SendOptions { keep, ..SendOptions::default() },
             live: Arc::clone(&live),
             clock: Arc::new(now),
         };
         let (stop, stopped) = watch::channel(false);
-        let its_fleet = Arc::clone(fleet);
-        let sending = tokio::spawn(async move { sender.send(its_fleet.schedule(), stopped).await });
+        let sending = tokio::spawn(async move { sender.send(fleet.schedule(), stopped).await });
         let end = self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut client = Client::new(url, None)?;
         let mut before = None;
+        let interrupted = interrupts.next();
+        tokio::pin!(interrupted);
         loop {
             tokio::select! {
                 _ = second.tick() => {}
-                _ = tokio::signal::ctrl_c() => break,
+                () = &mut interrupted => break,
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 break;
             }
             if !self.json {
-                let now = status(url).await?;
+                let now = client.json("/status").await?;
                 print_line(&live, &now, before.as_ref());
                 before = Some(now);
             }
@@ -127,71 +130,36 @@ impl Demo {
         Ok(sending.await?)
     }
 
-    fn conclude(&self, report: &SendReport, status: &Value, verified: Option<&Verified>, level: &str) -> anyhow::Result<()> {
-        let figures = Figures::new(report, status, verified, level);
+    /// Compares the tables with what was acknowledged, where an end was asked for.
+    async fn verify(&self, store: &Store, tenant: TenantNo, daemon: &Daemon, report: SendReport) -> anyhow::Result<Shown> {
+        let ends = log_ends(&Client::new(&daemon.url(), None)?.json("/status").await?);
+        let mut verified = None;
+        if self.seconds.is_some() {
+            let mut client = store.client().await?;
+            daemon
+                .with(async { Ok::<_, anyhow::Error>(verify::await_committed(&client, &ends, patience(self.devices)).await?) })
+                .await?;
+            verified = Some(verify::verify(&mut client, tenant, &report.expectation, |_| ()).await?);
+        }
+        let status = Client::new(&daemon.url(), None)?.json("/status").await?;
+        Ok(Shown { report, status, weir: Usage::of(daemon.pid()), verified })
+    }
+
+    fn conclude(&self, shown: &Shown, level: &str) -> anyhow::Result<()> {
+        let figures = Figures::new(shown, level);
         if self.json {
             println!("{}", serde_json::to_string(&figures)?);
         } else {
             println!("\n{}", serde_json::to_string_pretty(&figures)?);
         }
-        match verified {
-            Some(verified) if !verified.ok => bail!("the tables do not hold what they must: see `differences`"),
-            _ => Ok(()),
+        if shown.verified.as_ref().is_some_and(|verified| !verified.ok) {
+            bail!("the tables do not hold what they must: see `differences`");
+        }
+        match figures.uplinks_refused {
+            0 => Ok(()),
+            refused => bail!("{refused} uplinks were refused, and nothing should have been: see `failures`"),
         }
     }
-}
-
-async fn run_daemon(
-    config: Config,
-    listening: oneshot::Sender<SocketAddr>,
-    stopped: oneshot::Receiver<()>,
-) -> anyhow::Result<()> {
-    let listening = |address| {
-        // Nobody waits for the address when the demo has given up.
-        let _ = listening.send(address);
-    };
-    let shutdown = async {
-        // Dropping the other end means the same.
-        let _ = stopped.await;
-    };
-    Ok(runtime::serve(config, listening, shutdown).await?)
-}
-
-/// Registers the demo's fleet.
-pub(super) async fn register_fleet(client: &mut Client, fleet: &Fleet) -> anyhow::Result<(TenantNo, Tokens)> {
-    let tenant = NewTenant {
-        name: TENANT.into(),
-        zone: "UTC".into(),
-        heartbeat: "1 hour".into(),
-        lateness_horizon: "10 minutes".into(),
-        class: "standard".into(),
-    };
-    let tokens = Tokens { write: new_token(), read: new_token() };
-    let tenant = register(client, fleet, &tenant, &tokens).await.context("the demo needs a database of its own")?;
-    Ok((tenant, tokens))
-}
-
-pub(super) async fn status(url: &str) -> anyhow::Result<Value> {
-    http::get(&format!("{url}/status"), None).await
-}
-
-/// Waits until the daemon is ready and has taken the devices in.
-pub(super) async fn await_devices(url: &str, devices: usize) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let status = status(url).await?;
-        if status["ready"] == true && status["devices"].as_u64() >= Some(devices as u64) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            bail!("the daemon is not ready after {} s: {status}", PATIENCE.as_secs());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn now() -> LogTime {
-    LogTime(jiff::Timestamp::now().as_microsecond())
 }
 
 fn print_hints(fleet: &Fleet, url: &str, tokens: &Tokens, config: &Config) {
@@ -206,7 +174,7 @@ fn print_hints(fleet: &Fleet, url: &str, tokens: &Tokens, config: &Config) {
 fn print_line(live: &Live, now: &Value, before: Option<&Value>) {
     let count = |name: &str| now["counts"][name].as_u64().unwrap_or(0);
     let rate = |name: &str| count(name) - before.map_or_else(|| count(name), |b| b["counts"][name].as_u64().unwrap_or(0));
-    let latency = live.latency();
+    let latency = live.tally().acknowledged;
     println!(
         "uplinks/s {:>6}  measurements/s {:>7}  stored {}  unchanged {}  duplicates {}  quarantined {}  lag {}  rows/commit {}  ack p99 {:.1} ms",
         rate("uplinks"),
@@ -230,6 +198,8 @@ struct Figures<'a> {
     uplinks_acknowledged: u64,
     uplinks_refused: u64,
     uplinks_unanswered: u64,
+    /// Due at the end and not sent, because the schedule could not be kept.
+    uplinks_unsent: u64,
     uplinks_per_s: f64,
     /// From due to acknowledged. Unit: milliseconds.
     acknowledged_p50_ms: f64,
@@ -237,9 +207,9 @@ struct Figures<'a> {
     /// By how much the sender itself was late at most. Unit: milliseconds.
     sender_behind_max_ms: u64,
     counts: &'a Value,
-    /// Of this process, fleet and daemon together. Unit: seconds.
+    /// Of the daemon. Unit: seconds.
     cpu_s: f64,
-    /// Of this process. Unit: bytes.
+    /// Of the daemon. Unit: bytes.
     rss_max_bytes: u64,
     failures: &'a std::collections::BTreeMap<String, u64>,
     verified: Option<bool>,
@@ -247,27 +217,29 @@ struct Figures<'a> {
 }
 
 impl<'a> Figures<'a> {
-    fn new(report: &'a SendReport, status: &'a Value, verified: Option<&'a Verified>, level: &'a str) -> Self {
+    fn new(shown: &'a Shown, level: &'a str) -> Self {
+        let Shown { report, status, weir, verified } = shown;
+        let sent = report.tally.figures();
         let seconds = report.elapsed.as_secs_f64();
-        let quantile_ms = |q| report.latency.value_at_quantile(q) as f64 / 1000.0;
-        let usage = Usage::of_this_process();
+        let quantile_ms = |q| report.tally.acknowledged.value_at_quantile(q) as f64 / 1000.0;
         Self {
             database: level,
             seconds,
-            uplinks_sent: report.figures.sent,
-            uplinks_acknowledged: report.figures.acknowledged,
-            uplinks_refused: report.figures.refused,
-            uplinks_unanswered: report.figures.unanswered,
-            uplinks_per_s: report.figures.acknowledged as f64 / seconds,
+            uplinks_sent: sent.sent,
+            uplinks_acknowledged: sent.acknowledged,
+            uplinks_refused: sent.refused,
+            uplinks_unanswered: sent.unanswered,
+            uplinks_unsent: sent.unsent,
+            uplinks_per_s: sent.acknowledged as f64 / seconds,
             acknowledged_p50_ms: quantile_ms(0.5),
             acknowledged_p99_ms: quantile_ms(0.99),
-            sender_behind_max_ms: report.figures.behind_ms_max,
+            sender_behind_max_ms: sent.behind_ms_max,
             counts: &status["counts"],
-            cpu_s: usage.cpu_s,
-            rss_max_bytes: usage.rss_max_bytes,
+            cpu_s: weir.cpu_s,
+            rss_max_bytes: weir.rss_max_bytes,
             failures: &report.failures,
-            verified: verified.map(|v| v.ok),
-            verification: verified,
+            verified: verified.as_ref().map(|verified| verified.ok),
+            verification: verified.as_ref(),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 mod decode;
 mod demo;
-mod http;
+mod fleet;
+mod interrupts;
 mod load;
 mod log;
 mod output;
@@ -73,7 +74,7 @@ enum Command {
     Serve(serve::Serve),
     /// Run the daemon with a simulated fleet, and show what it does.
     Demo(demo::Demo),
-    /// Measure how fast a full log becomes committed rows.
+    /// Measure the daemon by a case, with what the database could do at best.
     Load(load::Load),
     /// Bring the database's schema up to date.
     Migrate,

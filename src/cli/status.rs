@@ -1,6 +1,7 @@
 //! `weir status`
 
 use super::Settings;
+use crate::client::Client;
 use anyhow::Context;
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ impl Status {
             None => format!("http://{}", settings.load_local()?.http.listen),
         };
         let unreachable = || format!("no weir answers at {url}: start it with `weir serve`, or give its address with --url");
-        let status: Value = super::http::get(&format!("{url}/status"), None).await.with_context(unreachable)?;
+        let status: Value = Client::new(&url, None)?.json("/status").await.with_context(unreachable)?;
         if self.json {
             println!("{status:#}");
             return Ok(());

@@ -27,7 +27,10 @@ pub enum BacklogError {
 }
 
 /// Appends the first `uplinks` of the fleet's schedule, copies included, to the log in `dir`, each at
-/// the log time at which it is due. Gives what the tables must hold for them.
+/// about the log time at which it is due. Gives what the tables must hold for them. `written` is told
+/// now and then how many are in the log.
+///
+/// The fleet's start must not be before the log's last record: log time never goes back.
 ///
 /// Errors: the log cannot be opened or is full.
 pub fn fill(
@@ -36,6 +39,7 @@ pub fn fill(
     fleet: &Arc<Fleet>,
     tenant: TenantNo,
     uplinks: usize,
+    written: impl Fn(u64),
 ) -> Result<Expectation, BacklogError> {
     let start = fleet.spec().start.0;
     let due = Arc::new(AtomicI64::new(0));
@@ -48,19 +52,23 @@ pub fn fill(
     let (log, _) = Log::open(dir, options, clock)?;
     let mut expectation = Expectation::new(Arc::clone(fleet));
     let mut group = Vec::with_capacity(GROUP);
-    let mut began = 0;
-    for next in fleet.schedule().take(uplinks) {
-        let due_us = next.due_us as i64;
-        if group.len() == GROUP || due_us - began >= GROUP_US {
-            log.append_blocking(std::mem::take(&mut group))?;
-            began = due_us;
+    let mut schedule = fleet.schedule().take(uplinks).peekable();
+    while let Some(first) = schedule.peek() {
+        let end_us = first.due_us as i64 + GROUP_US;
+        while let Some(next) = schedule.next_if(|next| (next.due_us as i64) < end_us && group.len() < GROUP) {
+            due.store(next.due_us as i64, Ordering::Relaxed);
+            group.push(next.uplink);
         }
-        let record = fleet.record(&next.uplink, tenant);
-        let partition = Partition::of(&record.device, log.partitions());
-        group.push(NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(record))) });
-        expectation.acknowledged(&next.uplink, LogTime(start + due_us));
-        due.store(due_us, Ordering::Relaxed);
+        let records = group.iter().map(|uplink| {
+            let record = fleet.record(uplink, tenant);
+            let partition = Partition::of(&record.device, log.partitions());
+            NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(record))) }
+        });
+        log.append_blocking(records.collect())?;
+        // The whole group has the log time of its last record.
+        let log_time = LogTime(start + due.load(Ordering::Relaxed));
+        group.drain(..).for_each(|uplink| expectation.acknowledged(&uplink, log_time));
+        written(expectation.copies().acknowledged);
     }
-    log.append_blocking(group)?;
     Ok(expectation)
 }

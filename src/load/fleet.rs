@@ -15,6 +15,8 @@ const PROPERTIES: u64 = 1 << 32;
 pub struct Fleet {
     spec: FleetSpec,
     members: Vec<Member>,
+    /// The gateways' names, by their numbers.
+    gateways: Vec<String>,
 }
 
 /// A device of the fleet.
@@ -35,7 +37,8 @@ impl Fleet {
     pub fn new(spec: FleetSpec) -> Result<Self, SpecError> {
         spec.check()?;
         let members = (0..spec.devices).map(|device| Member::new(&spec, device)).collect();
-        Ok(Self { spec, members })
+        let gateways = (0..GATEWAYS as u16).map(|gateway| format!("0016c001f153{gateway:04x}")).collect();
+        Ok(Self { spec, members, gateways })
     }
 
     /// Gives what the fleet is like.
@@ -59,7 +62,12 @@ impl Fleet {
     ///
     /// State: some 80 bytes a device, and the copies and the delayed uplinks that are still to come.
     pub fn schedule(&self) -> Schedule<'_> {
-        Schedule::new(self)
+        Schedule::new(self, self.spec.devices)
+    }
+
+    /// Gives the uplinks of the probes alone, as they come in [`Self::schedule`].
+    pub fn probe_schedule(&self) -> Schedule<'_> {
+        Schedule::new(self, self.spec.probes.min(self.spec.devices))
     }
 
     /// Gives the gateways that received a copy, one to three, strongest first. The same gateway may
@@ -75,10 +83,15 @@ impl Fleet {
         })
     }
 
+    /// Gives the name of the gateway that received a copy.
+    pub fn gateway(&self, copy: &GatewayCopy) -> &str {
+        &self.gateways[usize::from(copy.gateway)]
+    }
+
     /// Gives an uplink as the log holds it, for loads that go past the envelopes.
     pub fn record(&self, uplink: &FleetUplink, tenant: TenantNo) -> Uplink {
         let receptions = self.receptions(uplink).map(|copy| Reception {
-            gateway: copy.to_string(),
+            gateway: self.gateway(&copy).to_owned(),
             rssi_dbm: Some(f32::from(copy.rssi_dbm)),
             snr_db: Some(f32::from(copy.snr_tenths_db) / 10.0),
         });
@@ -109,7 +122,7 @@ impl Member {
     }
 }
 
-/// What one gateway says of its copy. It is displayed as the gateway's name.
+/// What one gateway says of its copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GatewayCopy {
     gateway: u16,
@@ -117,10 +130,4 @@ pub struct GatewayCopy {
     pub rssi_dbm: i16,
     /// Signal-to-noise ratio. Unit: tenths of a dB.
     pub snr_tenths_db: i16,
-}
-
-impl std::fmt::Display for GatewayCopy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "0016c001f153{:04x}", self.gateway)
-    }
 }

@@ -1,11 +1,14 @@
 //! Makes a fleet known to a database: its tenant, the templates of its kinds, its devices, two tokens.
 
-use super::{Fleet, Kind};
+use super::Fleet;
 use crate::decoder::templates;
-use crate::registry::admin::{self, AdminError, NewDevice, NewTemplate, NewTenant, NewToken};
-use dataflows::model::TenantNo;
-use serde_json::json;
+use crate::registry::admin::{self, AdminError, NewTemplate, NewTenant, NewToken};
+use dataflows::model::{DeviceId, TenantNo};
+use std::collections::BTreeMap;
 use tokio_postgres::Client;
+
+/// Devices that one statement adds.
+const DEVICES_A_STATEMENT: usize = 20_000;
 
 /// The texts of a fleet's tokens.
 #[derive(Clone, Debug)]
@@ -25,22 +28,17 @@ pub async fn register(client: &mut Client, fleet: &Fleet, tenant: &NewTenant, to
     let transaction = client.transaction().await?;
     let client = transaction.client();
     let tenant_no = admin::add_tenant(client, tenant).await?;
-    for kind in Kind::ALL {
-        let name = kind.spec().template;
+    let mut members: BTreeMap<&'static str, Vec<&DeviceId>> = BTreeMap::new();
+    for member in fleet.members() {
+        members.entry(member.kind.spec().template).or_default().push(&member.id);
+    }
+    for (name, devices) in members {
         let builtin = templates::builtin(name).expect("the kinds are those of which templates ship with weir");
         let decoder = builtin.decoder.map(|(kind, body)| (kind.as_str(), body.to_vec()));
         admin::add_template(client, &NewTemplate { name: name.into(), tenant: None, decoder, fields: builtin.fields() }).await?;
-    }
-    for member in fleet.members() {
-        let device = NewDevice {
-            id: member.id.to_string(),
-            tenant: tenant.name.clone(),
-            template: member.kind.spec().template.into(),
-            name: None,
-            variables: json!({}),
-            zone: None,
-        };
-        admin::add_device(client, &device).await?;
+        for devices in devices.chunks(DEVICES_A_STATEMENT) {
+            admin::add_devices(client, &tenant.name, name, devices).await?;
+        }
     }
     for (use_of, token, may_write) in [("write", &tokens.write, true), ("read", &tokens.read, false)] {
         let name = format!("{}-{use_of}", tenant.name);

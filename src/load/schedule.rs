@@ -75,8 +75,9 @@ impl Ord for Waiting {
 }
 
 impl<'a> Schedule<'a> {
-    pub(super) fn new(fleet: &'a Fleet) -> Self {
-        let mut senders: Vec<Sender> = (0..fleet.spec().devices).map(|device| Sender::new(fleet, device)).collect();
+    /// The uplinks of the first `devices` devices.
+    pub(super) fn new(fleet: &'a Fleet, devices: u32) -> Self {
+        let mut senders: Vec<Sender> = (0..devices).map(|device| Sender::new(fleet, device)).collect();
         let slots = senders.iter_mut().zip(0..).map(|(sender, device)| Reverse((sender.next_slot_us(fleet), device))).collect();
         Self { fleet, senders, slots, waiting: BinaryHeap::new(), waited: 0 }
     }
@@ -87,12 +88,16 @@ impl<'a> Schedule<'a> {
         let member = self.fleet.member(device);
         let kind = member.kind.spec();
         let sender = &mut self.senders[device as usize];
-        sender.walk(kind.walks, spec.unchanged_share);
+        let is_probe = device < spec.probes;
+        sender.walk(kind.walks, if is_probe { 0.0 } else { spec.unchanged_share });
         let mut frame = Frame::new();
         (kind.encode)(&sender.readings, &mut frame);
 
         let read_at = spec.start.0 + slot_us as i64;
-        let drawn = sender.draw_fate(spec.late_share, spec.out_of_order_share, spec.bad_share);
+        let drawn = match is_probe {
+            true => Fate::Prompt,
+            false => sender.draw_fate(spec.late_share, spec.out_of_order_share, spec.bad_share),
+        };
         let (fate, received_at, delay_us) = match (drawn, sender.prompt_us) {
             (Fate::Late, Some(prompt_us)) => {
                 sender.prompt_us = None;
@@ -120,7 +125,7 @@ impl<'a> Schedule<'a> {
         };
         let due = Due { due_us: slot_us + delay_us, shape: member.shape, uplink };
 
-        let copied = sender.random.share() < spec.duplicates_share;
+        let copied = sender.random.share() < spec.duplicates_share && !is_probe;
         let copy_delay_us = sender.random.below(COPY_DELAY_US_MAX) + 1;
         sender.slot += 1;
         self.slots.push(Reverse((sender.next_slot_us(self.fleet), device)));
@@ -166,7 +171,7 @@ impl Sender {
         }
         Self {
             readings,
-            phase_us: random.below(spec.period_ms * 1_000),
+            phase_us: random.below(spec.period_us),
             slot: 0,
             fcnt_first: random.below(50) as u32,
             late_us: spec.lateness_horizon_us + LATE_MARGIN_US + random.below(LATE_SPREAD_US) as i64,
@@ -178,7 +183,7 @@ impl Sender {
     /// Gives when the device reads next: within its period's first part, the jitter, at an even microsecond.
     fn next_slot_us(&mut self, fleet: &Fleet) -> u64 {
         let spec = fleet.spec();
-        let period_us = spec.period_ms * 1_000;
+        let period_us = spec.period_us;
         let slip_us = self.random.below((period_us as f64 * spec.jitter) as u64 + 1);
         (self.phase_us + u64::from(self.slot) * period_us + slip_us) & !1
     }
@@ -307,6 +312,22 @@ mod tests {
         }
         let share = f64::from(same) / f64::from(all);
         assert!((share - 0.6).abs() < 0.02, "{share}");
+    }
+
+    #[test]
+    fn probes_are_prompt_come_once_and_change_each_time() {
+        let fleet = Fleet::new(FleetSpec { probes: 3, ..spec(20) }).unwrap();
+        let all: Vec<Due> = fleet.schedule().take(5_000).filter(|due| due.uplink.device < 3).collect();
+        let alone: Vec<Due> = fleet.probe_schedule().take(all.len()).collect();
+        assert_eq!(all, alone);
+        let mut before: HashMap<u32, [i32; READINGS_MAX]> = HashMap::new();
+        for Due { uplink, .. } in all {
+            assert_eq!((uplink.fate, uplink.copy), (Fate::Prompt, 0));
+            let walks = uplink.kind.spec().walks.len();
+            if let Some(before) = before.insert(uplink.device, uplink.readings) {
+                assert!(before[..walks].iter().zip(&uplink.readings).all(|(before, now)| before != now));
+            }
+        }
     }
 
     #[test]

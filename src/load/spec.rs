@@ -26,8 +26,8 @@ pub struct FleetSpec {
     pub seed: u64,
     /// The event time of the start of the schedule.
     pub start: EventTime,
-    /// How often each device sends. Unit: milliseconds.
-    pub period_ms: u64,
+    /// How often each device sends. Unit: microseconds.
+    pub period_us: u64,
     /// How far an uplink may slip within its period, as a part of it: 0 to 0.9.
     pub jitter: f64,
     /// How many come a second time, through another gateway or as a retry.
@@ -42,12 +42,30 @@ pub struct FleetSpec {
     pub bad_share: f64,
     /// How many readings of the good ones are the same as the reading before.
     pub unchanged_share: f64,
+    /// How many devices, the first ones, are probes: each of their uplinks is prompt, comes once, and has other
+    /// readings than the one before, so that it can be seen to arrive.
+    pub probes: u32,
     /// The lateness horizon of the tenant. Unit: microseconds.
     pub lateness_horizon_us: i64,
     /// The kinds of devices, with their weights.
     pub kinds: Vec<(Kind, u32)>,
     /// The networks that they are in, with their weights.
     pub shapes: Vec<(Shape, u32)>,
+}
+
+impl FleetSpec {
+    /// Gives the period at which so many devices send so many uplinks a second. Unit: microseconds.
+    ///
+    /// Errors: a rate that is no positive number, or at which the period is less than a microsecond.
+    pub fn period_us(devices: u32, uplinks_per_s: f64) -> Result<u64, SpecError> {
+        let period_us = (f64::from(devices) / uplinks_per_s * 1e6).round();
+        // A NaN is in no range.
+        if uplinks_per_s > 0.0 && (1.0..=PERIOD_US_MAX).contains(&period_us) {
+            Ok(period_us as u64)
+        } else {
+            Err(SpecError::Rate(uplinks_per_s))
+        }
+    }
 }
 
 impl Default for FleetSpec {
@@ -57,7 +75,7 @@ impl Default for FleetSpec {
             devices: 1_000,
             seed: 1,
             start: EventTime(0),
-            period_ms: 5_000,
+            period_us: 5_000_000,
             jitter: 0.2,
             duplicates_share: 0.1,
             out_of_order_share: 0.02,
@@ -65,12 +83,16 @@ impl Default for FleetSpec {
             late_share: 0.005,
             bad_share: 0.005,
             unchanged_share: 0.6,
+            probes: 0,
             lateness_horizon_us: 10 * MINUTE_US,
-            kinds: Kind::ALL.iter().map(|kind| (*kind, 1)).collect(),
+            kinds: Kind::OF_EACH_TEMPLATE.iter().map(|kind| (*kind, 1)).collect(),
             shapes: vec![(Shape::Ttn, 2), (Shape::ChirpStack, 1), (Shape::Own, 1)],
         }
     }
 }
+
+/// A device that is silent for longer than a century has no period. Unit: microseconds.
+const PERIOD_US_MAX: f64 = 3.2e15;
 
 /// Why a fleet cannot be simulated.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -78,6 +100,9 @@ pub enum SpecError {
     /// A fleet without devices, kinds, networks or a period sends nothing.
     #[error("the fleet has no {0}: give at least one")]
     None(&'static str),
+    /// A rate that no period gives.
+    #[error("{0} uplinks a second cannot be sent: give a number above 0 and below a million for each device")]
+    Rate(f64),
     /// A share that is no part of a whole.
     #[error("{name} is {value}: give a number from 0 to {max}")]
     Share {
@@ -109,7 +134,7 @@ impl FleetSpec {
     pub(crate) fn check(&self) -> Result<(), SpecError> {
         let none = [
             ("devices", self.devices == 0),
-            ("period", self.period_ms == 0),
+            ("period", self.period_us == 0 || self.period_us as f64 > PERIOD_US_MAX),
             ("kinds", self.kinds.iter().all(|(_, weight)| *weight == 0)),
             ("networks", self.shapes.iter().all(|(_, weight)| *weight == 0)),
         ];
@@ -152,7 +177,7 @@ mod tests {
         };
         check(|_| (), Ok(()));
         check(|s| s.devices = 0, Err(SpecError::None("devices")));
-        check(|s| s.period_ms = 0, Err(SpecError::None("period")));
+        check(|s| s.period_us = 0, Err(SpecError::None("period")));
         check(|s| s.kinds.clear(), Err(SpecError::None("kinds")));
         check(|s| s.shapes = vec![(Shape::Own, 0)], Err(SpecError::None("networks")));
         check(|s| s.jitter = 1.0, Err(SpecError::Share { name: "jitter", value: 1.0, max: 0.9 }));
@@ -160,5 +185,14 @@ mod tests {
         check(|s| (s.late_share, s.bad_share, s.out_of_order_share) = (0.5, 0.5, 0.25), Err(SpecError::Fates(1.25)));
         check(|s| s.out_of_order_ms_max = 540_001, Err(SpecError::Delay { delay_ms: 540_001, horizon_ms: 600_000 }));
         check(|s| s.out_of_order_ms_max = 540_000, Ok(()));
+    }
+
+    #[test]
+    fn a_rate_gives_its_period_to_the_microsecond() {
+        assert_eq!(FleetSpec::period_us(10, 3_000.0), Ok(3_333));
+        assert_eq!(FleetSpec::period_us(1_000, 200.0), Ok(5_000_000));
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e9] {
+            assert!(FleetSpec::period_us(10, rate).is_err(), "{rate}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub enum CheckpointError {
 }
 
 /// Encodes a state.
-pub(super) fn encode(state: &PartitionState) -> Vec<u8> {
+pub fn encode(state: &PartitionState) -> Vec<u8> {
     let plain = postcard::to_stdvec(state).expect("a state holds nothing that postcard refuses");
     zstd::encode_all(plain.as_slice(), 1).expect("compressing into memory does not fail")
 }
@@ -38,7 +38,7 @@ pub(super) fn encode(state: &PartitionState) -> Vec<u8> {
 /// Decodes a state of `version`.
 ///
 /// Errors: another version, or damaged bytes.
-pub(super) fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointError> {
+pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointError> {
     if version != CHECKPOINT_VERSION {
         return Err(CheckpointError::Version { found: version });
     }

@@ -193,7 +193,7 @@ impl CommitLoop {
 async fn try_commit(committer: &mut Committer, commit: &Commit) -> Result<(), CommitError> {
     let started = Instant::now();
     let committed = committer.commit(commit).await?;
-    gauges::commit(&committed, started.elapsed());
+    gauges::commit(&committed, commit.checkpoint.is_some(), started.elapsed());
     if let Some(refused) = committed.refused.first() {
         let (rows, partition, offset) = (committed.refused.len(), refused.partition, refused.offset);
         tracing::warn!(rows, %partition, %offset, example = refused.detail, "the database refused rows: they are in quarantine");

@@ -27,7 +27,11 @@ const MEASUREMENTS: &str = "weir_measurements_total";
 pub(super) fn describe() {
     describe_counter!(COMMITS, "Commits that reached the database.");
     describe_histogram!(COMMIT_ROWS, Unit::Count, "Rows in a commit.");
-    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time from handing a commit over to its confirmation.");
+    describe_histogram!(
+        COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time from handing a commit over to its confirmation, with and without a checkpoint in it."
+    );
     describe_counter!(ROWS_REFUSED, "Rows that the database refused and that went to quarantine.");
     describe_gauge!(LAG, "Records that are acknowledged and not committed.");
     describe_gauge!(READY, "1 when all partitions are held and caught up with the database.");
@@ -41,10 +45,11 @@ pub(super) fn describe() {
 }
 
 /// A commit reached the database.
-pub(super) fn commit(committed: &Committed, took: Duration) {
+pub(super) fn commit(committed: &Committed, has_checkpoint: bool, took: Duration) {
     counter!(COMMITS).increment(1);
     histogram!(COMMIT_ROWS).record(committed.rows as f64);
-    histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
+    let checkpoint = if has_checkpoint { "with" } else { "without" };
+    histogram!(COMMIT_SECONDS, "checkpoint" => checkpoint).record(took.as_secs_f64());
     counter!(ROWS_REFUSED).increment(committed.refused.len() as u64);
 }
 

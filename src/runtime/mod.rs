@@ -13,7 +13,7 @@
 //! prefix: a worker's state is thrown away and rebuilt from the database's own checkpoint whenever
 //! the database's `progress` is not what the worker left there.
 
-mod checkpoint;
+pub mod checkpoint;
 mod clock;
 mod commit_loop;
 mod crew;

@@ -51,6 +51,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::{Client, NoTls};
 
+/// Gives the tables of the standard class that commits copy rows into, each with its columns, in the order
+/// in which commits write them. The first column is the time that cuts the table, the second the series.
+pub fn copied_tables() -> [(&'static str, &'static str); 5] {
+    tables::Table::PER_CLASS.map(|table| (table.base_name(), table.columns()))
+}
+
 /// Most partitions that a database can be made for.
 pub const PARTITIONS_MAX: u16 = 1024;
 
@@ -73,6 +79,17 @@ impl Store {
     pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
         let postgres = config.postgres()?;
         let mut store = Self { config, postgres, level: Level::Postgres, timeline: Arc::default() };
+        let client = store.client().await?;
+        store.level = migrate::level(&client).await?;
+        Ok(store)
+    }
+
+    /// Gives another database of the same server, reached in the same way; it may be empty.
+    ///
+    /// Errors: as [`Self::connect`].
+    pub async fn database(&self, name: &str) -> Result<Self, StoreError> {
+        let mut store = self.clone();
+        store.postgres.dbname(name);
         let client = store.client().await?;
         store.level = migrate::level(&client).await?;
         Ok(store)

@@ -1,13 +1,15 @@
 //! The expectation against a straightforward simulation of a daemon: what the simulation stores, arrival
 //! by arrival, is verified without a difference, and every fault put into it is found.
 
-use crate::simulation::Simulation;
+use crate::simulation::{Simulation, Tables};
 use dataflows::model::{DAY_US, EventTime, LogTime, MINUTE_US};
 use proptest::prelude::*;
 use std::sync::Arc;
 use weir::load::expectation::Bucket;
-use weir::load::verify::DifferenceKind::{self, Accounting, Doubled, Invented, Lost, Quarantine, Rollup, UnknownField, Wrong};
-use weir::load::verify::{Row, SeriesKey, Tables, Verified, compare};
+use weir::load::verify::DifferenceKind::{
+    self, Accounting, Doubled, Invented, Lost, Nothing, Quarantine, Rollup, UnknownField, Wrong,
+};
+use weir::load::verify::{Row, SeriesKey, Verified};
 use weir::load::{Expectation, Fate, FieldRule, Fleet, FleetSpec, FleetUplink, Rules};
 
 pub(crate) const START: EventTime = EventTime(20_000 * DAY_US);
@@ -43,7 +45,7 @@ impl Run {
     }
 
     fn verify(&self) -> Verified {
-        compare(&self.expectation, &self.rules, &self.tables)
+        self.tables.verify(&self.expectation, &self.rules)
     }
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn spec(seed: u64) -> FleetSpec {
         devices: 4,
         seed,
         start: START,
-        period_ms: 30_000,
+        period_us: 30_000_000,
         out_of_order_ms_max: 240_000,
         duplicates_share: 0.2,
         out_of_order_share: 0.15,
@@ -81,7 +83,7 @@ proptest! {
         let verified = run.verify();
         prop_assert!(verified.ok, "seed {seed}: {verified:#?}");
         prop_assert!(verified.raw_rows > 0 && (verified.buckets > 0 || lost > 0));
-        prop_assert_eq!(verified.raw_rows, run.tables.raw_rows);
+        prop_assert_eq!(verified.raw_rows, run.tables.accounts.raw_rows);
         prop_assert_eq!(verified.open_buckets_skipped > 0, lost > 0);
     }
 }
@@ -115,7 +117,7 @@ fn faults_in_raw_rows_are_found() {
     check(|tables, _| rows(tables)[1].value += 0.1, &[(Wrong, 1)]);
     check(|tables, _| rows(tables).insert(0, Row { at: EventTime(0), value: 1.0 }), &[(Invented, 1)]);
     check(|tables, _| rows(tables).push(Row { at: EventTime(i64::MAX), value: 1.0 }), &[(Invented, 1)]);
-    check(|tables, _| tables.unknown_fields.push("x y (text)".into()), &[(UnknownField, 1)]);
+    check(|tables, _| tables.unknown.push("x y (text)".into()), &[(UnknownField, 1)]);
 }
 
 #[test]
@@ -144,24 +146,41 @@ fn faults_in_rollups_are_found() {
 
 #[test]
 fn faults_in_the_accounts_are_found() {
-    check(|tables, _| tables.counts.uplinks -= 1, &[(Accounting, 2)]);
-    check(|tables, _| tables.counts.duplicate += 1, &[(Accounting, 1)]);
-    check(|tables, _| tables.counts.unchanged += 1, &[(Accounting, 1)]);
-    check(|tables, _| tables.raw_rows += 1, &[(Accounting, 1)]);
-    check(|tables, _| tables.quarantine.clear(), &[(Quarantine, 1)]);
-    check(|tables, _| _ = tables.quarantine.insert("row_refused".into(), 1), &[(Quarantine, 1)]);
+    check(|tables, _| tables.accounts.counts.uplinks -= 1, &[(Accounting, 2)]);
+    check(|tables, _| tables.accounts.counts.duplicate += 1, &[(Accounting, 1)]);
+    check(|tables, _| tables.accounts.counts.unchanged += 1, &[(Accounting, 1)]);
+    check(|tables, _| tables.accounts.raw_rows += 1, &[(Accounting, 1)]);
+    check(|tables, _| tables.accounts.quarantine.clear(), &[(Quarantine, 1)]);
+    check(|tables, _| _ = tables.accounts.quarantine.insert("row_refused".into(), 1), &[(Quarantine, 1)]);
+}
+
+#[test]
+fn a_whole_series_that_is_not_there_is_missed() {
+    let mut run = Run::new(spec(5), rules(0.0, 0), 0);
+    let buckets = run.verify().buckets;
+    let rows = run.tables.raw.remove(&SERIES).unwrap().len() as u64;
+    let lost = (run.tables.hours.remove(&SERIES).unwrap().len() + run.tables.days.remove(&SERIES).unwrap().len()) as u64;
+    let verified = run.verify();
+    assert_eq!((verified.count(Lost), verified.count(Rollup), verified.buckets), (rows, lost, buckets));
+}
+
+#[test]
+fn where_everything_was_refused_nothing_is_verified() {
+    let fleet = Arc::new(Fleet::new(spec(5)).unwrap());
+    let verified = Tables::default().verify(&Expectation::new(fleet), &rules(0.0, 0));
+    assert_eq!((verified.ok, verified.count(Nothing)), (false, 2), "{verified:?}");
 }
 
 #[test]
 fn buckets_that_can_still_change_are_skipped() {
     let mut run = Run::new(spec(5), rules(0.0, 0), 0);
     let settled = run.verify();
-    run.tables.log_times.fill(Some(LogTime(START.0 + MINUTE_US)));
+    run.tables.accounts.log_times.fill(Some(LogTime(START.0 + MINUTE_US)));
     let open = run.verify();
     assert!(open.ok, "{:#?}", open.examples);
     assert_eq!((settled.open_buckets_skipped, open.buckets), (0, 0));
     assert_eq!(open.open_buckets_skipped, settled.buckets);
-    run.tables.log_times.clear();
+    run.tables.accounts.log_times.clear();
     assert_eq!(run.verify().buckets, 0);
 }
 

@@ -1,10 +1,44 @@
 //! A daemon for one fleet, as slow and clear as can be: what it stores, arrival by arrival.
 
-use dataflows::model::{Counts, DAY_US, EventTime, HOUR_US, LogTime};
+use dataflows::model::{BucketLevel, Counts, DAY_US, EventTime, HOUR_US, LogTime};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use weir::load::expectation::Bucket;
-use weir::load::verify::{Row, SeriesKey, Tables};
-use weir::load::{Due, Fate, FieldRule, Rules};
+use weir::load::verify::{Accounts, Row, SeriesKey, Verified, Verifier};
+use weir::load::{Due, Expectation, Fate, FieldRule, Rules};
+
+/// What stands in the tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) raw: BTreeMap<SeriesKey, Vec<Row>>,
+    pub(crate) hours: BTreeMap<SeriesKey, BTreeMap<EventTime, Bucket>>,
+    pub(crate) days: BTreeMap<SeriesKey, BTreeMap<EventTime, Bucket>>,
+    /// Series that there should not be.
+    pub(crate) unknown: Vec<String>,
+    pub(crate) accounts: Accounts,
+}
+
+impl Tables {
+    /// Gives the merged partials of a level.
+    pub(crate) fn rollups(&self, level: BucketLevel) -> &BTreeMap<SeriesKey, BTreeMap<EventTime, Bucket>> {
+        match level {
+            BucketLevel::Hour => &self.hours,
+            BucketLevel::Day => &self.days,
+        }
+    }
+
+    /// Verifies them as if they had been read from a database.
+    pub(crate) fn verify(&self, expectation: &Expectation, rules: &Rules) -> Verified {
+        let mut verifier = Verifier::new(expectation, rules, &self.accounts.log_times);
+        self.raw.iter().for_each(|(key, rows)| verifier.raw(*key, rows));
+        for level in [BucketLevel::Hour, BucketLevel::Day] {
+            for (key, buckets) in self.rollups(level) {
+                let merged: Vec<_> = buckets.iter().map(|(start, bucket)| (*start, *bucket)).collect();
+                verifier.rollup(level, *key, &merged);
+            }
+        }
+        verifier.finish(&self.unknown, &self.accounts)
+    }
+}
 
 /// A daemon.
 pub(crate) struct Simulation {
@@ -26,27 +60,34 @@ struct Series {
 impl Simulation {
     /// Starts with nothing; `log_time` is that of all partitions at the end.
     pub(crate) fn new(rules: Rules, log_time: LogTime) -> Self {
-        let tables = Tables { log_times: vec![Some(log_time); 16], ..Tables::default() };
+        let accounts = Accounts { log_times: vec![Some(log_time); 16], ..Accounts::default() };
+        let tables = Tables { accounts, ..Tables::default() };
         Self { rules, seen: HashSet::new(), series: HashMap::new(), tables }
     }
 
     /// Takes in a copy of an uplink.
     pub(crate) fn take(&mut self, due: &Due) {
         let uplink = &due.uplink;
-        let counts = &mut self.tables.counts;
+        let counts = &mut self.tables.accounts.counts;
         counts.uplinks += 1;
         if !self.seen.insert((uplink.device, uplink.fcnt)) {
             counts.duplicate += 1;
         } else if uplink.fate == Fate::Bad {
             counts.uplinks_quarantined += 1;
-            *self.tables.quarantine.entry("decoder_error".into()).or_default() += 1;
+            *self.tables.accounts.quarantine.entry("decoder_error".into()).or_default() += 1;
         } else {
             counts.uplinks_decoded += 1;
             for (place, field) in uplink.kind.spec().fields.iter().enumerate() {
                 let rule = self.rules.of(uplink.kind, field);
                 let value = (field.value)(uplink.readings[field.reading]);
                 let series = self.series.entry((uplink.device, place)).or_default();
-                let rows = series.take(uplink.received_at, value, rule, self.rules.lateness_horizon_us, &mut self.tables.counts);
+                let rows = series.take(
+                    uplink.received_at,
+                    value,
+                    rule,
+                    self.rules.lateness_horizon_us,
+                    &mut self.tables.accounts.counts,
+                );
                 self.tables.raw.entry((uplink.device, place)).or_default().extend(rows);
             }
         }
@@ -56,7 +97,7 @@ impl Simulation {
     pub(crate) fn end(mut self) -> Tables {
         for rows in self.tables.raw.values_mut() {
             rows.sort_by_key(|row| row.at);
-            self.tables.raw_rows += rows.len() as u64;
+            self.tables.accounts.raw_rows += rows.len() as u64;
         }
         for (key, series) in &self.series {
             self.tables.hours.insert(*key, series.rollup(HOUR_US));

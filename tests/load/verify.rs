@@ -1,13 +1,13 @@
 //! The verification against a real server: what the simulated daemon stores is written to tables, read
 //! back, and found without a difference.
 
-use crate::expectation::{Run, START, rules, spec};
-use dataflows::model::{BucketLevel, EventTime, MINUTE_US, TenantNo};
+use crate::expectation::{Run, spec};
+use dataflows::model::{BucketLevel, EventTime, MINUTE_US, Offset, Partition, TenantNo};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 use weir::load::expectation::Bucket;
-use weir::load::verify::{DifferenceKind, SeriesKey, VerifyError, verify};
+use weir::load::verify::{DifferenceKind, SeriesKey, VerifyError, await_committed, verify};
 
 const TENANT: TenantNo = TenantNo(7);
 
@@ -30,7 +30,7 @@ const SCHEMA: &str = r#"
         first float8, first_ts timestamptz, first_offset bigint, last float8, last_ts timestamptz, last_offset bigint);
     CREATE TEMP TABLE rollup_1d_long (LIKE rollup_1h_long);
     CREATE TEMP TABLE quarantine (tenant_no int, reason text);
-    CREATE TEMP TABLE progress ("partition" smallint, counts jsonb, log_time timestamptz);
+    CREATE TEMP TABLE progress ("partition" smallint, counts jsonb, log_time timestamptz, "offset" bigint);
 "#;
 
 /// SQL for an instant, to the microsecond.
@@ -64,16 +64,16 @@ async fn write(client: &Client, run: &Run) {
             sql += &partials(level, series_id(*key), buckets);
         }
     }
-    for (reason, rows) in &run.tables.quarantine {
+    for (reason, rows) in &run.tables.accounts.quarantine {
         sql += &format!("INSERT INTO quarantine SELECT {TENANT}, '{reason}' FROM generate_series(1, {rows});\n");
     }
-    let counts = serde_json::to_string(&run.tables.counts).unwrap();
-    for (partition, log_time) in run.tables.log_times.iter().enumerate() {
+    let counts = serde_json::to_string(&run.tables.accounts.counts).unwrap();
+    for (partition, log_time) in run.tables.accounts.log_times.iter().enumerate() {
         let (counts, log_time) = match partition {
             0 => (counts.clone(), log_time.unwrap()),
             _ => (serde_json::to_string(&dataflows::model::Counts::default()).unwrap(), log_time.unwrap()),
         };
-        sql += &format!("INSERT INTO progress VALUES ({partition}, '{counts}', {});\n", instant(EventTime(log_time.0)));
+        sql += &format!("INSERT INTO progress VALUES ({partition}, '{counts}', {}, 0);\n", instant(EventTime(log_time.0)));
     }
     client.batch_execute(&sql).await.unwrap();
 }
@@ -112,9 +112,9 @@ async fn tables_are_read_as_they_were_written() {
     let rules = weir::load::verify::rules(&client, TENANT).await.unwrap();
     let run = Run::new(spec(5), rules, 0);
     write(&client, &run).await;
-    let verified = verify(&mut client, TENANT, &run.expectation, Duration::ZERO).await.unwrap();
+    let verified = verify(&mut client, TENANT, &run.expectation, |_| ()).await.unwrap();
     assert!(verified.ok, "{:#?}", verified.examples);
-    assert_eq!((verified.raw_rows, verified.open_buckets_skipped), (run.tables.raw_rows, 0));
+    assert_eq!((verified.raw_rows, verified.open_buckets_skipped), (run.tables.accounts.raw_rows, 0));
     assert!(verified.buckets > 0);
 
     client.batch_execute("DELETE FROM measurement_long WHERE ctid IN (SELECT ctid FROM measurement_long LIMIT 3)").await.unwrap();
@@ -122,7 +122,7 @@ async fn tables_are_read_as_they_were_written() {
         .batch_execute("INSERT INTO series VALUES (9999, 7, (SELECT min(device) FROM series), 'colour', 'text')")
         .await
         .unwrap();
-    let verified = verify(&mut client, TENANT, &run.expectation, Duration::ZERO).await.unwrap();
+    let verified = verify(&mut client, TENANT, &run.expectation, |_| ()).await.unwrap();
     assert_eq!(verified.count(DifferenceKind::UnknownField), 1);
     assert_eq!(verified.count(DifferenceKind::Accounting), 1, "{:#?}", verified.examples);
     assert!((1..=3).contains(&verified.count(DifferenceKind::Lost)), "{:#?}", verified.examples);
@@ -150,10 +150,21 @@ async fn the_rules_are_those_of_the_tenant() {
 
 #[tokio::test]
 async fn a_daemon_that_is_behind_is_no_verdict() {
-    let mut client = database().await;
-    let run = Run::new(spec(5), rules(0.0, 0), 0);
-    assert!(run.expectation.fleet().spec().start == START);
-    let early = verify(&mut client, TENANT, &run.expectation, Duration::from_millis(150)).await;
-    let wanted = run.expectation.copies().acknowledged;
-    assert!(matches!(early, Err(VerifyError::Behind { wanted: w, committed: 0, .. }) if w == wanted), "{early:?}");
+    let client = database().await;
+    let none = serde_json::to_string(&dataflows::model::Counts::default()).unwrap();
+    client.batch_execute(&format!("INSERT INTO progress VALUES (0, '{none}', null, 7), (1, '{none}', null, 3)")).await.unwrap();
+    let check = async |ends: [u64; 3], expected: Option<u64>| {
+        let ends: Vec<_> = (0..).map(Partition).zip(ends.map(Offset)).collect();
+        let missing = match await_committed(&client, &ends, Duration::ZERO).await {
+            Ok(()) => None,
+            Err(VerifyError::Behind { missing, .. }) => Some(missing),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(missing, expected, "{ends:?}");
+    };
+    check([7, 3, 0], None).await;
+    check([5, 0, 0], None).await;
+    // What one partition is ahead does not make up for what another one lacks.
+    check([5, 4, 0], Some(1)).await;
+    check([9, 3, 10], Some(12)).await;
 }

@@ -25,8 +25,9 @@ fn write_all(fleet: &Fleet, uplink: &FleetUplink, body: &mut String) -> std::fmt
     body.push_str(r#"","rxInfo":["#);
     for (nth, copy) in fleet.receptions(uplink).enumerate() {
         let comma = if nth == 0 { "" } else { "," };
+        let gateway = fleet.gateway(&copy);
         let (rssi, snr) = (copy.rssi_dbm, f32::from(copy.snr_tenths_db) / 10.0);
-        write!(body, r#"{comma}{{"gatewayId":"{copy}","rssi":{rssi},"snr":{snr}}}"#)?;
+        write!(body, r#"{comma}{{"gatewayId":"{gateway}","rssi":{rssi},"snr":{snr}}}"#)?;
     }
     body.push_str(r#"],"txInfo":{"frequency":868300000,"modulation":{"lora":{"bandwidth":125000,"#);
     body.push_str(r#""spreadingFactor":7,"codeRate":"CR_4_5"}}}}"#);

@@ -26,8 +26,9 @@ fn write_all(fleet: &Fleet, uplink: &FleetUplink, body: &mut String) -> std::fmt
     body.push_str(r#"","rx_metadata":["#);
     for (nth, copy) in fleet.receptions(uplink).enumerate() {
         let comma = if nth == 0 { "" } else { "," };
+        let gateway = fleet.gateway(&copy);
         let (rssi, snr) = (copy.rssi_dbm, f32::from(copy.snr_tenths_db) / 10.0);
-        write!(body, r#"{comma}{{"gateway_ids":{{"gateway_id":"eui-{copy}","eui":"{copy}"}},"time":"{time}","#)?;
+        write!(body, r#"{comma}{{"gateway_ids":{{"gateway_id":"eui-{gateway}","eui":"{gateway}"}},"time":"{time}","#)?;
         write!(body, r#""rssi":{rssi},"channel_rssi":{rssi},"snr":{snr}}}"#)?;
     }
     body.push_str(r#"],"settings":{"data_rate":{"lora":{"bandwidth":125000,"spreading_factor":7}},"#);

@@ -9,6 +9,7 @@ const DEVICE_ID: u16 = 5_021;
 const FLAGS: u16 = 0b11;
 
 pub(super) static DL_5TM: KindSpec = KindSpec {
+    name: "decentlab-dl5tm",
     template: "decentlab-dl5tm",
     fport: 1,
     walks: &[

@@ -4,6 +4,7 @@ use super::{Field, KindSpec, Walk, plain, tenths};
 use crate::load::uplink::{Frame, Readings};
 
 pub(super) static ERS: KindSpec = KindSpec {
+    name: "elsys",
     template: "elsys",
     fport: 5,
     walks: &[

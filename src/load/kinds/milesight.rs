@@ -5,8 +5,11 @@ use crate::load::uplink::{Frame, Readings};
 
 pub(super) static AM307: KindSpec = am307("milesight-am307");
 pub(super) static AM307_NATIVE: KindSpec = am307("milesight-am307-native");
+pub(super) static AM307_FIVE: KindSpec = am307_five("milesight-am307-five", "milesight-am307");
+pub(super) static AM307_NATIVE_FIVE: KindSpec = am307_five("milesight-am307-native-five", "milesight-am307-native");
 
 pub(super) static EM300_TH: KindSpec = KindSpec {
+    name: "milesight-em300-th",
     template: "milesight-em300-th",
     fport: 85,
     walks: &[Walk { min: 40, max: 100, step: 1 }, Walk { min: -300, max: 600, step: 4 }, Walk { min: 20, max: 190, step: 3 }],
@@ -20,6 +23,7 @@ pub(super) static EM300_TH: KindSpec = KindSpec {
 
 const fn am307(template: &'static str) -> KindSpec {
     KindSpec {
+        name: template,
         template,
         fport: 85,
         walks: &[
@@ -46,14 +50,42 @@ const fn am307(template: &'static str) -> KindSpec {
     }
 }
 
-fn encode_am307(readings: &Readings, frame: &mut Frame) {
-    let [battery, temperature, humidity, activity, illumination, co2, tvoc, pressure] = *readings;
-    frame.push(&[0x01, 0x75, battery as u8]);
+const fn am307_five(name: &'static str, template: &'static str) -> KindSpec {
+    KindSpec {
+        name,
+        template,
+        fport: 85,
+        walks: &[
+            Walk { min: 150, max: 300, step: 3 },
+            Walk { min: 40, max: 160, step: 3 },
+            Walk { min: 0, max: 900, step: 60 },
+            Walk { min: 0, max: 2_000, step: 90 },
+            Walk { min: 400, max: 2_000, step: 40 },
+        ],
+        fields: &[
+            Field { name: "temperature", reading: 0, value: tenths },
+            Field { name: "humidity", reading: 1, value: halves },
+            Field { name: "activity", reading: 2, value: plain },
+            Field { name: "illumination", reading: 3, value: plain },
+            Field { name: "co2", reading: 4, value: plain },
+        ],
+        encode: encode_am307_five,
+    }
+}
+
+fn encode_am307_five(readings: &Readings, frame: &mut Frame) {
+    let [temperature, humidity, activity, illumination, co2, ..] = *readings;
     word(frame, 0x03, 0x67, temperature);
     frame.push(&[0x04, 0x68, humidity as u8]);
     word(frame, 0x05, 0x6a, activity);
     word(frame, 0x06, 0x65, illumination);
     word(frame, 0x07, 0x7d, co2);
+}
+
+fn encode_am307(readings: &Readings, frame: &mut Frame) {
+    let [battery, temperature, humidity, activity, illumination, co2, tvoc, pressure] = *readings;
+    frame.push(&[0x01, 0x75, battery as u8]);
+    encode_am307_five(&[temperature, humidity, activity, illumination, co2, 0, 0, 0], frame);
     word(frame, 0x08, 0x7d, tvoc);
     word(frame, 0x09, 0x73, pressure);
 }
@@ -100,6 +132,8 @@ mod tests {
     fn am307_is_read_as_it_was_written() {
         check_round_trip(Kind::MilesightAm307, decode);
         check_round_trip(Kind::MilesightAm307Native, decode);
+        check_round_trip(Kind::MilesightAm307Five, decode);
+        check_round_trip(Kind::MilesightAm307NativeFive, decode);
     }
 
     #[test]

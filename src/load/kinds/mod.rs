@@ -1,7 +1,7 @@
 //! Owns the payloads of the simulated devices: one file per vendor, with encoder and formulas.
 //!
-//! A kind is called like the device template that decodes it; the formulas are what that template must
-//! compute, to the last bit but for rounding of powers.
+//! A kind names the device template that decodes it; the formulas are what that template must compute, to
+//! the last bit but for rounding of powers.
 
 mod decentlab;
 mod elsys;
@@ -16,6 +16,10 @@ pub enum Kind {
     MilesightAm307,
     /// The same device, decoded by a wasm module.
     MilesightAm307Native,
+    /// An AM307 that sends five of its values: temperature, humidity, activity, illumination, CO2.
+    MilesightAm307Five,
+    /// The same five, decoded by a wasm module.
+    MilesightAm307NativeFive,
     /// Milesight EM300-TH: temperature, humidity, battery.
     MilesightEm300Th,
     /// Elsys ERS: temperature, humidity, light, motion, supply voltage.
@@ -49,7 +53,9 @@ pub struct Field {
 /// Everything there is to know about a kind.
 #[derive(Debug)]
 pub struct KindSpec {
-    /// The template's name.
+    /// The kind's name.
+    pub name: &'static str,
+    /// The name of the template that decodes it; several kinds may share one.
     pub template: &'static str,
     /// The LoRaWAN port that it sends on.
     pub fport: u8,
@@ -63,7 +69,18 @@ pub struct KindSpec {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
+    pub const ALL: [Self; 7] = [
+        Self::MilesightAm307,
+        Self::MilesightAm307Native,
+        Self::MilesightAm307Five,
+        Self::MilesightAm307NativeFive,
+        Self::MilesightEm300Th,
+        Self::Elsys,
+        Self::DecentlabDl5tm,
+    ];
+
+    /// One kind for each template, for a fleet of every sort.
+    pub const OF_EACH_TEMPLATE: [Self; 5] =
         [Self::MilesightAm307, Self::MilesightAm307Native, Self::MilesightEm300Th, Self::Elsys, Self::DecentlabDl5tm];
 
     /// Gives what there is to know about it.
@@ -71,15 +88,17 @@ impl Kind {
         match self {
             Self::MilesightAm307 => &milesight::AM307,
             Self::MilesightAm307Native => &milesight::AM307_NATIVE,
+            Self::MilesightAm307Five => &milesight::AM307_FIVE,
+            Self::MilesightAm307NativeFive => &milesight::AM307_NATIVE_FIVE,
             Self::MilesightEm300Th => &milesight::EM300_TH,
             Self::Elsys => &elsys::ERS,
             Self::DecentlabDl5tm => &decentlab::DL_5TM,
         }
     }
 
-    /// Gives the kind of a template's name.
-    pub fn of_template(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.spec().template == name)
+    /// Gives the kind of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.spec().name == name)
     }
 }
 
@@ -140,8 +159,8 @@ mod tests {
             assert!(spec.walks.len() <= READINGS_MAX);
             assert!(spec.fields.iter().all(|field| field.reading < spec.walks.len()));
             assert!(spec.walks.iter().all(|walk| walk.min < walk.max && walk.step > 0));
-            assert_eq!(Kind::of_template(spec.template), Some(kind));
+            assert_eq!(Kind::named(spec.name), Some(kind));
         }
-        assert_eq!(Kind::of_template("milesight-am307x"), None);
+        assert_eq!(Kind::named("milesight-am307x"), None);
     }
 }

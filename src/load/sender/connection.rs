@@ -119,8 +119,13 @@ struct BatchItem {
 /// The daemon's explanation of a refusal.
 #[derive(Deserialize)]
 struct ProblemAnswer {
+    #[serde(default)]
+    code: String,
     detail: String,
 }
+
+/// Codes of 503 answers that say that nothing was accepted. Another 503 may come from something in between.
+const NOTHING_ACCEPTED: [&str; 5] = ["log_busy", "log_full", "crowded", "stopping", "clock_jumped"];
 
 fn outcomes(status: StatusCode, answer: &[u8], uplinks: usize) -> Vec<Outcome> {
     if status.is_success() && uplinks > 1 {
@@ -129,9 +134,10 @@ fn outcomes(status: StatusCode, answer: &[u8], uplinks: usize) -> Vec<Outcome> {
     let outcome = if status.is_success() {
         Outcome::Acknowledged
     } else {
-        let detail = serde_json::from_slice(answer).map_or_else(|_| String::new(), |p: ProblemAnswer| p.detail);
-        let why = format!("{status}: {detail}");
-        if status.is_client_error() { Outcome::Refused(why) } else { Outcome::Unanswered(why) }
+        let problem = serde_json::from_slice(answer).unwrap_or(ProblemAnswer { code: String::new(), detail: String::new() });
+        let why = format!("{status}: {}", problem.detail);
+        let nothing_accepted = status.is_client_error() || NOTHING_ACCEPTED.contains(&problem.code.as_str());
+        if nothing_accepted { Outcome::Refused(why) } else { Outcome::Unanswered(why) }
     };
     vec![outcome; uplinks]
 }
@@ -174,6 +180,9 @@ mod tests {
         check(422, r#"{"detail":"no payload"}"#, 1, "r");
         check(401, "", 3, "rrr");
         check(503, r#"{"detail":"busy"}"#, 2, "uu");
+        check(503, r#"{"code":"log_busy","detail":"busy"}"#, 2, "rr");
+        check(503, r#"{"code":"stopping","detail":"stopping"}"#, 1, "r");
+        check(500, r#"{"code":"unknown","detail":""}"#, 1, "u");
         check(200, r#"{"items":[{"index":1,"status":"rejected"},{"index":0,"status":"accepted"}]}"#, 3, "aru");
         check(200, r#"{"items":[{"index":9,"status":"accepted"}]}"#, 2, "uu");
         check(200, "<html>", 2, "uu");

@@ -26,10 +26,12 @@ pub enum DifferenceKind {
     Quarantine,
     /// The daemon's accounts do not add up, or not to what was sent.
     Accounting,
+    /// Nothing was acknowledged or nothing stored, and an empty table proves nothing.
+    Nothing,
 }
 
 impl DifferenceKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Lost,
         Self::Doubled,
         Self::Invented,
@@ -38,6 +40,7 @@ impl DifferenceKind {
         Self::Rollup,
         Self::Quarantine,
         Self::Accounting,
+        Self::Nothing,
     ];
 }
 
