@@ -21,9 +21,9 @@ use tokio_postgres::{Client, Error, Statement};
 const SEND_BYTES: usize = 256 * 1024;
 /// Rows that one COPY takes. The statement timeout counts for each: were a commit's rows one COPY, a
 /// server too slow for it would be tried in vain for ever.
-const COPY_ROWS_MAX: usize = 20_000;
+const COPY_ROWS_MAX: usize = 60_000;
 /// What one COPY takes, for rows that are large. Unit: bytes.
-const COPY_BYTES_MAX: u64 = 8 << 20;
+const COPY_BYTES_MAX: u64 = 16 << 20;
 
 /// Why a step of a commit did not do.
 #[derive(Debug)]
