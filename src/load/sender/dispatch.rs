@@ -38,7 +38,7 @@ impl Dispatcher {
         loop {
             while let Some(job) = waiting.pop_front_if(|_: &mut Job| !free.is_empty()) {
                 let lane: usize = free.pop().expect("it was looked at just now");
-                self.lanes[lane].try_send(job).ok().expect("a lane that is free has room for one request");
+                self.lanes[lane].try_send(job).expect("a lane that is free has room for one request");
             }
             if schedule.peek().is_none() && waiting.is_empty() {
                 return;
