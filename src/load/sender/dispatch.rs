@@ -1,74 +1,91 @@
-//! Owns the schedule's pace: each uplink goes, when it is due, to the connection with the least to do.
+//! Owns the schedule's pace and what waits: each uplink goes, when it is due, to a connection that is free.
+//!
+//! Requests wait here and not at a connection, so that a slow answer holds up nothing but itself.
 
-use super::lane::Lane;
 use super::ledger::{Note, Notes};
 use super::{Job, Pace, SendOptions};
 use crate::load::{Due, Shape};
+use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 pub(super) struct Dispatcher {
-    options: SendOptions,
-    started: Instant,
-    lanes: Vec<Lane>,
-    /// Where the search for a lane begins, so that all get their share.
-    next: usize,
-    notes: Notes,
-    stop: watch::Receiver<bool>,
+    pub(super) options: SendOptions,
+    pub(super) started: Instant,
+    /// Where each lane takes its requests, one at a time.
+    pub(super) lanes: Vec<mpsc::Sender<Job>>,
+    /// The numbers of lanes that have become free.
+    pub(super) freed: mpsc::Receiver<usize>,
+    pub(super) notes: Notes,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What the dispatcher goes on for.
+enum Event {
+    Stopped,
+    Freed(usize),
+    Due,
 }
 
 impl Dispatcher {
-    pub(super) fn new(
-        options: SendOptions,
-        started: Instant,
-        lanes: Vec<Lane>,
-        notes: Notes,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        Self { options, started, lanes, next: 0, notes, stop }
-    }
-
-    /// Queues each uplink when it is due. Ends with the schedule or when it is stopped.
-    pub(super) async fn run(&mut self, schedule: impl Iterator<Item = Due>) {
+    /// Hands each uplink out when it is due. Ends when the schedule has ended and nothing waits, or when it is
+    /// stopped.
+    pub(super) async fn run(mut self, schedule: impl Iterator<Item = Due>) {
         let mut schedule = schedule.peekable();
-        while let Some(next) = schedule.peek() {
-            let wait_until = self.started + Duration::from_micros(next.due_us) + self.options.batch_wait;
-            let wait = async {
-                if self.options.pace == Pace::Schedule {
-                    sleep_until(wait_until).await;
-                }
-            };
-            let is_stopped = tokio::select! {
-                biased;
-                // An error says that nobody can stop this any more: then it ends.
-                _ = self.stop.wait_for(|stop| *stop) => true,
-                () = wait => false,
-            };
-            if is_stopped {
-                return self.leave(schedule).await;
+        let (mut waiting, mut free) = (VecDeque::new(), Vec::new());
+        loop {
+            while let Some(job) = waiting.pop_front_if(|_: &mut Job| !free.is_empty()) {
+                let lane: usize = free.pop().expect("it was looked at just now");
+                self.lanes[lane].try_send(job).expect("a lane that is free has room for one request");
             }
-            let elapsed_us = micros(self.started.elapsed());
-            let dues = match self.options.pace {
-                Pace::Schedule => {
-                    std::iter::from_fn(|| schedule.next_if(|due| due.due_us <= elapsed_us)).take(self.due_max()).collect()
-                }
-                Pace::Fast => schedule.by_ref().take(self.due_max()).map(|due| Due { due_us: elapsed_us, ..due }).collect(),
-            };
-            for job in self.jobs(dues) {
-                self.queue(job).await;
+            if schedule.peek().is_none() && waiting.is_empty() {
+                return;
+            }
+            match self.next(&mut schedule, waiting.len(), free.len()).await {
+                Event::Stopped => return self.leave(waiting, schedule).await,
+                Event::Freed(lane) => free.push(lane),
+                Event::Due => waiting.extend(self.take_due(&mut schedule)),
             }
         }
     }
 
-    /// How many uplinks that are due at one moment are looked at together.
-    fn due_max(&self) -> usize {
-        self.options.batch_max.max(1) * Shape::ALL.len()
+    /// Waits for what comes first. Where too much waits, the schedule has to wait too.
+    async fn next(&mut self, schedule: &mut Peekable<impl Iterator<Item = Due>>, waiting: usize, free: usize) -> Event {
+        let due_at = schedule.peek().map(|due| self.started + Duration::from_micros(due.due_us) + self.options.batch_wait);
+        let takes = match self.options.pace {
+            Pace::Schedule => waiting < self.options.queue_max.max(1),
+            Pace::Fast => free > 0,
+        };
+        let due = async {
+            match due_at.filter(|_| takes) {
+                None => std::future::pending().await,
+                Some(due_at) if self.options.pace == Pace::Schedule => sleep_until(due_at).await,
+                Some(_) => {}
+            }
+        };
+        tokio::select! {
+            biased;
+            // An error says that nobody can stop this any more: then it ends.
+            _ = self.stop.wait_for(|stop| *stop) => Event::Stopped,
+            freed = self.freed.recv() => Event::Freed(freed.expect("lanes last as long as somebody gives them requests")),
+            () = due => Event::Due,
+        }
+    }
+
+    /// Takes what is due now, some of it where it is much, and puts it into requests.
+    fn take_due(&self, schedule: &mut Peekable<impl Iterator<Item = Due>>) -> Vec<Job> {
+        let elapsed_us = micros(self.started.elapsed());
+        let due_max = self.options.batch_max.max(1) * Shape::ALL.len();
+        match self.options.pace {
+            Pace::Schedule => self.jobs(std::iter::from_fn(|| schedule.next_if(|due| due.due_us <= elapsed_us)).take(due_max)),
+            Pace::Fast => self.jobs(schedule.take(due_max).map(|due| Due { due_us: elapsed_us, ..due })),
+        }
     }
 
     /// Puts uplinks into requests, in their order for each shape.
-    fn jobs(&self, dues: Vec<Due>) -> Vec<Job> {
+    fn jobs(&self, dues: impl Iterator<Item = Due>) -> Vec<Job> {
         let mut jobs: Vec<Job> = Vec::new();
         for due in dues {
             let fits = |job: &&mut Job| job.shape == due.shape && job.dues.len() < self.options.batch_max;
@@ -80,31 +97,15 @@ impl Dispatcher {
         jobs
     }
 
-    /// Gives a request to the lane with the least to do. Where all queues are full the schedule has to wait.
-    async fn queue(&mut self, job: Job) {
-        let lanes = self.lanes.len();
-        let in_turn = (0..lanes).map(|nth| (self.next + nth) % lanes);
-        let lane = in_turn.min_by_key(|lane| self.lanes[*lane].load()).expect("there is a lane");
-        self.next = lane + 1;
-        if let Some(job) = self.lanes[lane].push(job, &mut self.stop).await {
-            self.unsent(job.dues).await;
-        }
-    }
-
-    /// Notes what was due before the stop. What only batches had to wait for counts too.
-    async fn leave(&mut self, mut schedule: Peekable<impl Iterator<Item = Due>>) {
+    /// Notes what was due before the stop and is not on its way.
+    async fn leave(self, waiting: VecDeque<Job>, mut schedule: Peekable<impl Iterator<Item = Due>>) {
+        let (at, elapsed_us) = (Instant::now(), micros(self.started.elapsed()));
+        let mut dues: Vec<Due> = waiting.into_iter().flat_map(|job| job.dues).collect();
         if self.options.pace == Pace::Schedule {
-            let elapsed_us = micros(self.started.elapsed());
-            let dues = std::iter::from_fn(|| schedule.next_if(|due| due.due_us <= elapsed_us)).collect();
-            self.unsent(dues).await;
+            dues.extend(std::iter::from_fn(|| schedule.next_if(|due| due.due_us <= elapsed_us)));
         }
-    }
-
-    async fn unsent(&mut self, dues: Vec<Due>) {
-        if !dues.is_empty() {
-            // The ledger ends after the last who can write to it.
-            let _ = self.notes.send(Note::Unsent { dues, at: Instant::now() }).await;
-        }
+        // The ledger ends after the last who can write to it.
+        let _ = self.notes.send(Note::Unsent { dues, at }).await;
     }
 }
 

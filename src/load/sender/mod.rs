@@ -6,8 +6,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `dispatch` | hands each uplink, when it is due, to the connection with the least to do |
-//! | `lane` | one connection with its queue |
+//! | `dispatch` | hands each uplink, when it is due, to a connection that is free |
+//! | `lane` | one connection at work |
 //! | `connection` | posts one request, and tells what became of its uplinks |
 //! | `ledger` | keeps the outcomes: the figures, and what the tables must hold |
 
@@ -30,7 +30,7 @@ use ledger::Ledger;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ pub struct SendOptions {
     pub batch_max: usize,
     /// How long an uplink waits, from when it is due, for others to share its body.
     pub batch_wait: Duration,
-    /// How many requests may wait for their connections, all together, before the schedule has to wait.
+    /// How many requests may wait for a connection before the schedule has to wait.
     pub queue_max: usize,
     /// An answer that takes longer counts as none.
     pub timeout: Duration,
@@ -140,16 +140,18 @@ impl Sender {
         let (ledger, notes) = Ledger::new(&sender, started);
         let ledger = tokio::spawn(ledger.keep());
         let count = sender.options.connections.max(1);
+        let (free, freed) = mpsc::channel(count);
         let mut working = JoinSet::new();
-        let lanes = (0..count).map(|_| {
-            let (lane, work) = Lane::new(&sender, notes.clone(), stop.clone(), sender.options.queue_max.div_ceil(count));
-            working.spawn(work);
-            lane
+        let lanes = (0..count).map(|number| {
+            // Given to a lane that is free, so one is all that it ever holds.
+            let (give, jobs) = mpsc::channel(1);
+            let lane = Lane { number, sender: Arc::clone(&sender), jobs, free: free.clone(), notes: notes.clone() };
+            working.spawn(lane.run());
+            give
         });
-        let mut dispatcher = Dispatcher::new(sender.options, started, lanes.collect(), notes, stop);
-        dispatcher.run(schedule).await;
-        // The lanes' queues end with it, and the ledger with the last lane.
-        drop(dispatcher);
+        let (options, lanes) = (sender.options, lanes.collect());
+        // The lanes end when it has, and the ledger with the last of them.
+        Dispatcher { options, started, lanes, freed, notes, stop }.run(schedule).await;
         while let Some(ended) = working.join_next().await {
             ended.expect("a lane neither panics nor is aborted");
         }
