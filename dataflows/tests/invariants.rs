@@ -233,6 +233,20 @@ fn a_series_remembers_so_many_measurements_and_no_more() {
 }
 
 #[test]
+fn a_longer_horizon_does_not_bring_back_what_is_in_order_for_good() {
+    let mut log = registry();
+    log[0].1 = tenant(1, Policy { lateness_horizon_us: 0, ..Policy::default() });
+    let after = |seconds: i64| BEGIN_US + seconds * SECOND_US;
+    log.push((after(60), uplink("d", 1, after(60), &x(1.0))));
+    log.push((after(60), tenant(1, Policy { lateness_horizon_us: HOUR_US, ..Policy::default() })));
+    log.push((after(61), uplink("d", 2, after(30), &x(1.0))));
+    log.push((after(62), uplink("d", 3, after(62), &x(1.0))));
+    let (_, rows) = run(log);
+    let stored: Vec<_> = rows.numbers.iter().map(|row| row.row.at.0).collect();
+    assert_eq!(stored, [after(60), after(30)], "the second is late, and stored as it is; the third is unchanged");
+}
+
+#[test]
 fn a_device_has_so_many_series_and_no_more() {
     let mut log = registry();
     log.extend((0..5).map(|nth| (BEGIN_US, uplink("d", u32::from(nth), BEGIN_US, &Script::Many(nth * 250, 250)))));

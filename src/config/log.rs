@@ -47,6 +47,7 @@ impl Log {
         let segment_bytes = options.segment_bytes.min(self.size_bytes_max / 8);
         let append_bytes_max = options.append_bytes_max.min(segment_bytes as usize / 2);
         let group_bytes_max = options.group_bytes_max.min(append_bytes_max);
-        LogOptions { segment_bytes, append_bytes_max, group_bytes_max, ..options }
+        let reserve_bytes = options.reserve_bytes.min(segment_bytes / 8);
+        LogOptions { segment_bytes, append_bytes_max, group_bytes_max, reserve_bytes, ..options }
     }
 }

@@ -54,11 +54,6 @@ impl LogOptions {
     /// Positions in a segment are kept in 32 bits.
     const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
-    /// Gives the smallest size of a segment that holds the largest append. Unit: bytes.
-    pub fn segment_bytes_min(&self) -> u64 {
-        (Header::bytes(self.partitions) + frame::bytes_max(self.partitions, self.group_bytes_max)) as u64
-    }
-
     /// Tells the first option that does not fit the others.
     pub(super) fn check(&self) -> Result<(), String> {
         let append_bytes = frame::bytes_max(self.partitions, self.append_bytes_max);

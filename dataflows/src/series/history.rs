@@ -54,7 +54,7 @@ pub(crate) enum Arrival {
 
 /// The measurements of one series that are within the horizon, and what is needed of those before.
 ///
-/// State: at most [`HISTORY_PER_SERIES_MAX`] measurements and the last one. When there are more, the oldest go
+/// State: at most [`HISTORY_PER_SERIES_MAX`] measurements. When there are more, the oldest go
 /// behind the anchor early, and what comes in before them counts as late.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct History<V> {
@@ -112,7 +112,10 @@ impl<V: Sample> History<V> {
         }
         self.recent.insert(position, Recent { at, value, selected: false, stored: false });
         self.select_from(position, rule, emit);
-        if self.recent[position].selected { Arrival::Stored } else { Arrival::Unchanged }
+        let arrival = if self.recent[position].selected { Arrival::Stored } else { Arrival::Unchanged };
+        // A horizon of nothing leaves nothing recent, also if it is longer next time.
+        self.settle(at, rule.horizon_us);
+        arrival
     }
 
     /// Runs the rule from `position` to the end.
@@ -143,7 +146,7 @@ impl<V: Sample> History<V> {
     }
 
     /// Moves behind the anchor what is at or behind the horizon, or too much, as a measurement at
-    /// `at` comes in. That it is done before and not after keeps a single one recent where
+    /// `at` comes in. Done before, and not only after, it keeps a single one recent where
     /// measurements are further apart than the horizon.
     fn settle(&mut self, at: EventTime, horizon_us: i64) {
         let newest = self.newest().map_or(at, |(newest, _)| newest.max(at));
