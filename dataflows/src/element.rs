@@ -5,7 +5,8 @@
 
 use crate::decode::Rejected;
 use crate::model::{
-    Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo, Uplink, Value,
+    Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo, Uplink,
+    Value,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -42,10 +42,21 @@ pub(crate) enum Kind {
 /// A [`Script`] whose event times are relative to log time.
 #[derive(Clone, Debug)]
 pub(crate) enum Draft {
-    Gives { measurements: Vec<(u8, Value, Option<i64>)>, rejected: u8 },
-    Many { from: u16, count: u16 },
+    Gives {
+        measurements: Vec<(u8, Value, Option<i64>)>,
+        rejected: u8,
+    },
+    Many {
+        from: u16,
+        count: u16,
+    },
     /// One measurement of each of so many periods, the newest so many periods ago.
-    History { field: u8, period_s: i64, ago: i64, count: i64 },
+    History {
+        field: u8,
+        period_s: i64,
+        ago: i64,
+        count: i64,
+    },
     Fails,
 }
 
