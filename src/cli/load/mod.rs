@@ -5,7 +5,7 @@ mod run;
 
 use super::Settings;
 use super::interrupts::Interrupts;
-use crate::load::case::{Case, Source};
+use crate::load::case::{Bars, Case, Source};
 use anyhow::bail;
 use progress::Progress;
 use run::Run;
@@ -93,6 +93,10 @@ impl Load {
             (Source::Http { duration_s, .. }, None, given) => *duration_s = given.unwrap_or(*duration_s),
             (Source::Log { .. }, _, Some(_)) => bail!("--seconds is for cases over HTTP; this one takes --uplinks"),
             (Source::Http { .. }, Some(_), _) => bail!("--uplinks is for cases from a full log; this one takes --seconds"),
+        }
+        if self.devices.is_some() || self.uplinks.is_some() || self.seconds.is_some() {
+            // The other bars are for the load that the case names.
+            case.bars = Bars { kept_schedule: case.bars.kept_schedule, ..Bars::default() };
         }
         Ok((case, baseline))
     }

@@ -16,11 +16,15 @@ pub struct Bars {
     pub measurements_per_s_min: Option<f64>,
     /// Most processor time of weir for a million measurements. Unit: seconds.
     pub cpu_s_per_million_weir_max: Option<f64>,
+    /// The same of weir and PostgreSQL together. Unit: seconds.
+    pub cpu_s_per_million_max: Option<f64>,
     /// Most memory of weir. Unit: bytes.
     pub rss_bytes_max: Option<f64>,
     /// From due to acknowledged. Unit: milliseconds.
     pub acknowledged_p99_ms_max: Option<f64>,
-    /// From due to visible in a SELECT. Unit: milliseconds.
+    /// From due to visible in a SELECT, of half of them. Unit: milliseconds.
+    pub visible_p50_ms_max: Option<f64>,
+    /// The same of all but a hundredth. Unit: milliseconds.
     pub visible_p99_ms_max: Option<f64>,
     /// From a restart after `kill -9` to caught up. Unit: seconds.
     pub restart_s_max: Option<f64>,
@@ -54,8 +58,10 @@ impl Bars {
             ("ratio_to_limit_min", least(self.ratio_to_limit_min), "/ratio_to_limit"),
             ("measurements_per_s_min", least(self.measurements_per_s_min), "/measurements_per_s"),
             ("cpu_s_per_million_weir_max", most(self.cpu_s_per_million_weir_max), "/cpu_s_per_million/weir"),
+            ("cpu_s_per_million_max", most(self.cpu_s_per_million_max), "/cpu_s_per_million/both"),
             ("rss_bytes_max", most(self.rss_bytes_max), "/rss_max_bytes"),
             ("acknowledged_p99_ms_max", most(self.acknowledged_p99_ms_max), "/latency_ms/acknowledged/p99"),
+            ("visible_p50_ms_max", most(self.visible_p50_ms_max), "/latency_ms/visible_in_select/p50"),
             ("visible_p99_ms_max", most(self.visible_p99_ms_max), "/latency_ms/visible_in_select/p99"),
             ("restart_s_max", most(self.restart_s_max), "/restart/after_kill_s"),
         ];
