@@ -167,6 +167,8 @@ impl CommitLoop {
                     return Ok(End::Finished);
                 }
             }
+            // The worker takes the rows' memory back.
+            drop(commit);
             self.worker.send(ToWorker::Committed);
         }
         Ok(End::Finished)

@@ -224,14 +224,23 @@ impl Worker {
         if self.pending.is_full(self.pace.rows_max) || self.out_of_time() {
             return Ok(false);
         }
+        let is_replaying = self.owned.iter().any(Owned::is_replaying);
         let piece = self.next_piece()?;
         if piece.is_empty() {
             return Ok(false);
         }
-        let mut outputs = self.graph.run(piece.entries);
-        outputs.quarantined.extend(piece.set_aside);
-        self.drop_committed(&mut outputs);
-        self.pending.add(outputs);
+        let Piece { entries, set_aside } = piece;
+        if is_replaying {
+            let mut rows = self.graph.run(entries);
+            rows.quarantined.extend(set_aside);
+            self.drop_committed(&mut rows);
+            self.pending.add(|waiting| waiting.append(&mut rows));
+        } else {
+            self.pending.add(|waiting| {
+                self.graph.run_into(entries, waiting);
+                waiting.quarantined.extend(set_aside);
+            });
+        }
         for owned in &self.owned {
             let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
             self.view.processed(owned.partition, owned.next, open_state, counts);
@@ -310,6 +319,9 @@ impl Worker {
                 owned.committed = advance.to;
             }
             self.view.committed(advance.partition, advance.to);
+        }
+        if let Some(commit) = Arc::into_inner(commit) {
+            self.pending.reuse(commit.outputs);
         }
     }
 
