@@ -21,6 +21,7 @@ pub mod limit;
 pub mod probe;
 pub mod process;
 mod random;
+pub mod reader;
 pub mod register;
 pub mod report;
 pub mod rules;

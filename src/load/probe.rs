@@ -95,7 +95,9 @@ pub async fn watch(
                 }
             }
             (Some(since), _) => {
-                let newest = place.newest(&names, since).await?;
+                let looked_for: Vec<&str> = pending.devices().map(|device| names[device]).collect();
+                let found = place.newest(&looked_for, since).await?;
+                let newest: Vec<_> = names.iter().map(|name| found.get(*name).copied()).collect();
                 pending.look(&newest, Instant::now());
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return Ok(pending.end()),
@@ -111,6 +113,11 @@ impl Pending {
         let latency =
             Histogram::new_with_max(PATIENCE.as_micros() as u64, 3).expect("three digits up to a minute can be told apart");
         Self { due: vec![VecDeque::new(); probes], seen: Seen { latency, unseen: 0 } }
+    }
+
+    /// The devices of which something waits to be seen.
+    fn devices(&self) -> impl Iterator<Item = usize> {
+        self.due.iter().enumerate().filter(|(_, due)| !due.is_empty()).map(|(device, _)| device)
     }
 
     /// The smallest event time that waits to be seen.
@@ -146,24 +153,23 @@ impl Place {
     ///
     /// Errors: there is no such table.
     pub async fn tables(client: Client, tenant: TenantNo) -> Result<Self, ProbeError> {
-        // Every reading of a probe changes, so any field tells; this one all kinds of the cases have.
-        let sql = "SELECT s.device, (SELECT max(ts) FROM measurement m WHERE m.series_id = s.series_id AND m.ts >= $3) \
-                   FROM series s WHERE s.tenant_no = $1 AND s.device = ANY($2) AND s.field = 'temperature'";
+        // Every reading of a probe changes; but a field with a deadband does not store every change.
+        let sql = "SELECT s.device, max((SELECT max(ts) FROM measurement m WHERE m.series_id = s.series_id AND m.ts >= $3)) \
+                   FROM series s WHERE s.tenant_no = $1 AND s.device = ANY($2) GROUP BY s.device";
         let newest = client.prepare(sql).await?;
         Ok(Self::Tables { client, newest, tenant })
     }
 
     /// Gives the newest visible event time of each probe that is not before `since`.
-    async fn newest(&mut self, names: &[&str], since: EventTime) -> Result<Vec<Option<EventTime>>, ProbeError> {
-        let found: HashMap<String, EventTime> = match self {
+    async fn newest(&mut self, names: &[&str], since: EventTime) -> Result<HashMap<String, EventTime>, ProbeError> {
+        Ok(match self {
             Self::Tables { client, newest, tenant } => {
                 let rows = client.query(newest, &[&tenant.0.cast_signed(), &names, &Timestamp(since.0)]).await?;
                 let newest = rows.iter().filter_map(|row| Some((row.get(0), EventTime(row.get::<_, Option<Timestamp>>(1)?.0))));
                 newest.collect()
             }
             Self::Endpoint(client) => at_endpoint(client, names).await?,
-        };
-        Ok(names.iter().map(|name| found.get(*name).copied()).collect())
+        })
     }
 }
 
@@ -191,7 +197,7 @@ mod tests {
         let mut pending = Pending::new(2);
         pending.due[0].extend([(at(0), EventTime(10)), (at(100), EventTime(20)), (at(200), EventTime(30))]);
         pending.due[1].push_back((at(0), EventTime(5)));
-        assert_eq!(pending.oldest(), Some(EventTime(5)));
+        assert_eq!((pending.oldest(), pending.devices().collect::<Vec<_>>()), (Some(EventTime(5)), vec![0, 1]));
         pending.look(&[Some(EventTime(20)), None], at(300));
         // To three digits: the one that was due at 100 ms is the faster one.
         assert_eq!(pending.seen.latency.len(), 2);

@@ -23,6 +23,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Shortest time from one commit to the next. Uplinks that come singly would be committed singly, at many times
+/// the cost; who sends one in a while does not wait.
+const SPACING: Duration = Duration::from_millis(20);
+
 /// Why the daemon must end.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitLoopError {
@@ -142,6 +146,7 @@ impl CommitLoop {
     async fn commit_all(&mut self) -> Result<End, CommitLoopError> {
         let mut committer = Committer::new(&self.store);
         while let Some(commit) = self.commits.recv().await {
+            let begun = Instant::now();
             let mut backoff = Backoff::default();
             loop {
                 let ask = match try_commit(&mut committer, &commit).await {
@@ -167,6 +172,7 @@ impl CommitLoop {
                     return Ok(End::Finished);
                 }
             }
+            tokio::time::sleep_until((begun + SPACING).into()).await;
             self.worker.send(ToWorker::Committed);
         }
         Ok(End::Finished)

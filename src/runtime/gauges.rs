@@ -19,6 +19,7 @@ const ROWS_REFUSED: &str = "weir_rows_refused_total";
 const LAG: &str = "weir_lag_records";
 const READY: &str = "weir_ready";
 const DEVICES: &str = "weir_devices";
+const CHUNKS_WAITING: &str = "weir_chunks_waiting_for_index";
 const LOG_BYTES: &str = "weir_log_bytes";
 const UPLINKS: &str = "weir_uplinks_total";
 const MEASUREMENTS: &str = "weir_measurements_total";
@@ -36,6 +37,7 @@ pub(super) fn describe() {
     describe_gauge!(LAG, "Records that are acknowledged and not committed.");
     describe_gauge!(READY, "1 when all partitions are held and caught up with the database.");
     describe_gauge!(DEVICES, "Devices in effect.");
+    describe_gauge!(CHUNKS_WAITING, "Chunks or partitions that get their index when the backlog is worked off.");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
     describe_counter!(UPLINKS, "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined.");
     describe_counter!(
@@ -68,6 +70,7 @@ fn status(status: &Status, log_bytes: u64) {
     let counts = &status.counts;
     gauge!(LAG).set(status.lag_records as f64);
     gauge!(READY).set(if status.ready { 1.0 } else { 0.0 });
+    gauge!(CHUNKS_WAITING).set(status.chunks_waiting as f64);
     gauge!(LOG_BYTES).set(log_bytes as f64);
     gauge!(DEVICES).set(status.devices as f64);
     for (outcome, count) in [

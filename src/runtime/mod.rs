@@ -20,6 +20,7 @@ mod crew;
 mod door;
 mod error;
 mod gauges;
+mod indexing;
 mod intake;
 mod maintenance;
 mod memory;

@@ -11,7 +11,7 @@ use super::error::ServeError;
 use super::pace::Pace;
 use super::verdicts::LogVerdicts;
 use super::view::View;
-use super::{clock, gauges, maintenance, registry, ticks};
+use super::{clock, gauges, indexing, maintenance, registry, ticks};
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::log::{Clock, Log};
@@ -109,6 +109,7 @@ async fn work(
     registry::fetch_decoders(&store, decoders).await;
     tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone()));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
+    tasks.spawn(indexing::run(store.clone(), log.clone(), Arc::clone(view)));
     crew.commit_to(&store, &config.runtime.owner);
     crew.failure().await
 }

@@ -11,6 +11,7 @@ pub struct View {
     partitions: Vec<PartitionView>,
     level: OnceLock<String>,
     last_commit_rows: AtomicU64,
+    chunks_waiting: AtomicU64,
 }
 
 /// The live figures of one partition.
@@ -49,6 +50,8 @@ pub struct Status {
     pub lag_records: u64,
     /// Rows of the newest commit.
     pub last_commit_rows: u64,
+    /// Chunks or partitions that hold rows and wait for their index until the backlog is worked off.
+    pub chunks_waiting: u64,
     /// Devices in effect.
     pub devices: usize,
     /// What became of all uplinks and measurements since the log began.
@@ -64,6 +67,7 @@ impl View {
             partitions: (0..partitions).map(|_| PartitionView::default()).collect(),
             level: OnceLock::new(),
             last_commit_rows: AtomicU64::new(0),
+            chunks_waiting: AtomicU64::new(0),
         }
     }
 
@@ -102,6 +106,19 @@ impl View {
         self.last_commit_rows.store(rows as u64, Ordering::Relaxed);
     }
 
+    /// So many chunks wait for their index.
+    pub fn chunks_waiting(&self, chunks: usize) {
+        self.chunks_waiting.store(chunks as u64, Ordering::Relaxed);
+    }
+
+    /// Counts the records that are acknowledged and not committed; none before all partitions are held.
+    pub fn backlog(&self, log_end: impl Fn(Partition) -> Offset) -> Option<u64> {
+        (0..).map(Partition).zip(&self.partitions).try_fold(0, |sum, (partition, view)| {
+            let committed = view.committed.load(Ordering::Relaxed);
+            view.assumed.load(Ordering::Acquire).then(|| sum + log_end(partition).0.saturating_sub(committed))
+        })
+    }
+
     /// A commit reached the database.
     pub fn committed(&self, partition: Partition, to: Offset) {
         self.of(partition).committed.store(to.0, Ordering::Relaxed);
@@ -138,6 +155,7 @@ impl View {
             database: self.level.get().cloned().unwrap_or_else(|| "not reached yet".into()),
             lag_records: partitions.iter().map(|p| p.log_end.saturating_sub(p.committed)).sum(),
             last_commit_rows: self.last_commit_rows.load(Ordering::Relaxed),
+            chunks_waiting: self.chunks_waiting.load(Ordering::Relaxed),
             devices,
             counts: self.counts(),
             partitions,

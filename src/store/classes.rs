@@ -88,7 +88,7 @@ pub(super) async fn ensure(client: &Client, layout: Layout, views: Views) -> Res
 
 fn create_sql(layout: Layout, name: &TableName, class: &Class) -> String {
     let table = name.table;
-    let (definition, time, index) = (table.definition(), table.time_column(), table.index_columns());
+    let (definition, time) = (table.definition(), table.time_column());
     let interval_us = table.interval_us(class);
     let create = match layout {
         Layout::Partitions => format!("CREATE TABLE IF NOT EXISTS {name} ({definition}) PARTITION BY RANGE ({time});"),
@@ -98,8 +98,12 @@ fn create_sql(layout: Layout, name: &TableName, class: &Class) -> String {
              create_default_indexes => false, if_not_exists => true);"
         ),
     };
-    let suffix = index.replace(", ", "_");
-    format!("{create} CREATE INDEX IF NOT EXISTS {name}_{suffix} ON {name} ({index});\n")
+    // Tables with series get an index for each chunk or partition, from the upkeep.
+    if Table::PER_CLASS.contains(&table) {
+        return create + "\n";
+    }
+    let index = table.index_columns();
+    format!("{create} CREATE INDEX IF NOT EXISTS {name}_{index} ON {name} ({index});\n")
 }
 
 /// Views for people, over all classes. Partials merge by (time, offset), as everywhere.

@@ -53,10 +53,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::{Client, NoTls};
 
-/// Gives the tables of the standard class that commits copy rows into, each with its columns, in the order
-/// in which commits write them. The first column is the time that cuts the table, the second the series.
-pub fn copied_tables() -> [(&'static str, &'static str); 5] {
-    tables::Table::PER_CLASS.map(|table| (table.base_name(), table.columns()))
+/// Gives the tables of the standard class that commits copy rows into, in the order in which commits write them.
+pub fn copied_tables() -> [CopiedTable; 5] {
+    tables::Table::PER_CLASS.map(|table| CopiedTable {
+        name: table.base_name(),
+        columns: table.columns(),
+        index_columns: table.index_columns(),
+    })
+}
+
+/// A table that commits copy rows into.
+#[derive(Clone, Copy, Debug)]
+pub struct CopiedTable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns. The first is the time that cuts the table, the second the series.
+    pub columns: &'static str,
+    /// The columns of the B-tree that each of its chunks gets.
+    pub index_columns: &'static str,
 }
 
 /// Most partitions that a database can be made for.

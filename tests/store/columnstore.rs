@@ -174,7 +174,7 @@ async fn what_a_person_set_up_stays() {
     assert_eq!(fixture.upkeep(NOW).await.compressed.len(), 1);
     let settings = "SELECT segmentby FROM timescaledb_information.hypertable_columnstore_settings \
                     WHERE hypertable = 'measurement'::regclass";
-    assert_eq!(fixture.texts(settings).await, ["null"]);
+    assert_eq!(fixture.texts(settings).await, [""]);
 }
 
 #[tokio::test]

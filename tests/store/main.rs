@@ -10,6 +10,7 @@ mod commit;
 mod copy;
 mod fencing;
 mod fixture;
+mod index;
 mod maintenance;
 mod migrate;
 mod progress;

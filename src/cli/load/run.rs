@@ -12,8 +12,9 @@ use crate::load::daemon::{Daemon, DaemonOptions};
 use crate::load::fleet::Member;
 use crate::load::probe::{self, Place, Seen};
 use crate::load::process::{Server, Usage};
+use crate::load::reader::read_days;
 use crate::load::register::Tokens;
-use crate::load::report::{CommitFigures, CpuPerMillion, Figures, Latency, Machine, Report, Restart};
+use crate::load::report::{CommitFigures, CpuPerMillion, Figures, Latency, Machine, Report, Restart, SERIES_DAY};
 use crate::load::sample::{Sample, Sampler, count};
 use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
 use crate::load::{Expectation, Fleet, backlog, fresh, limit, verify};
@@ -80,7 +81,7 @@ impl<'a> Run<'a> {
         let fleet = self.fleet()?;
         let (tenant, tokens) = register_fleet(&store, &fleet, TENANT).await?;
         let mut measured = match self.case.source.clone() {
-            Source::Log { uplinks } => self.work_off(&client, tenant, uplinks).await?,
+            Source::Log { uplinks } => self.work_off(&store, tenant, uplinks).await?,
             Source::Http { duration_s, .. } => {
                 let options = self.case.source.send_options().expect("it is a source over HTTP");
                 self.send_all(&store, (tenant, &tokens), options, Duration::from_secs(duration_s)).await?
@@ -133,6 +134,7 @@ impl<'a> Run<'a> {
         let limit = limit::measure(&store, self.config.log.partitions, sizes, &dir, &limit_database(), begun).await?;
         if let Source::Log { .. } = self.case.source {
             figures.ratio_to_limit = Some(limit.seconds / figures.seconds);
+            figures.ratio_to_limit_indexed = figures.indexed_seconds.map(|seconds| limit.indexed_seconds / seconds);
         }
         report.limit = Some(limit);
         Ok(())
@@ -172,7 +174,8 @@ impl<'a> Run<'a> {
     }
 
     /// From a full log to committed rows.
-    async fn work_off(&self, client: &tokio_postgres::Client, tenant: TenantNo, uplinks: usize) -> anyhow::Result<Measured> {
+    async fn work_off(&self, store: &Store, tenant: TenantNo, uplinks: usize) -> anyhow::Result<Measured> {
+        let client = store.client().await?;
         // A first run brings the registry into the log.
         self.progress.phase("the registry takes effect", 0);
         let daemon = Daemon::start(&self.daemon_options()).await?;
@@ -188,7 +191,7 @@ impl<'a> Run<'a> {
         let _ = client.batch_execute("CHECKPOINT").await;
         let bar = self.progress.phase("working off the log", uplinks as u64);
         let started = Instant::now();
-        let server = Server::behind(client).await?;
+        let server = Server::behind(&client).await?;
         let postgres = server.as_ref().map(Server::usage);
         let daemon = Daemon::start(&self.daemon_options()).await?;
         let mut watched = Watched::begin(&daemon, server, Arc::default(), started, move |sample: &Sample| {
@@ -197,10 +200,21 @@ impl<'a> Run<'a> {
         .await?;
         // The process is new, so all that it used counts.
         watched.began = Sample { postgres, ..Sample::default() };
+        let (stop_reading, reading_stopped) = watch::channel(false);
+        let (reader, fleet) = (store.client().await?, Arc::clone(expectation.fleet()));
+        let reading = tokio::spawn(async move { read_days(reader, &fleet, tenant, reading_stopped).await });
         let status = await_status(&daemon, PATIENCE, is_drained).await?;
         let seconds = started.elapsed().as_secs_f64();
+        stop_reading.send_replace(true);
+        self.progress.phase("indexing what was written", 0);
+        let status_indexed = |status: &Value| is_drained(status) && status["chunks_waiting"] == 0;
+        await_status(&daemon, PATIENCE, status_indexed).await?;
+        let indexed_seconds = started.elapsed().as_secs_f64();
         let (mut figures, samples) = watched.end(&daemon, &status, seconds).await?;
         figures.workers = self.case.workers;
+        figures.indexed_seconds = Some(indexed_seconds);
+        let read = reading.await.context("the reader broke off")?.context("one series' day could not be read")?;
+        figures.latency_ms.insert(SERIES_DAY, Latency::of(&read));
         Ok(Measured { figures, samples, expectation, daemon, status })
     }
 

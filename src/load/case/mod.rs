@@ -58,6 +58,9 @@ pub struct CaseFleet {
     /// How much later those arrive at most. Unit: seconds.
     #[serde(default = "twenty")]
     pub out_of_order_s_max: f64,
+    /// How late an uplink may be and still count as in time. Unit: seconds.
+    #[serde(default = "ten_minutes")]
+    pub lateness_horizon_s: f64,
     /// How many are older than the lateness horizon.
     pub late: f64,
     /// How many the decoder must refuse.
@@ -210,6 +213,7 @@ impl Case {
             duplicates_share: fleet.duplicates,
             out_of_order_share: fleet.out_of_order,
             out_of_order_ms_max: (fleet.out_of_order_s_max * 1e3) as u64,
+            lateness_horizon_us: (fleet.lateness_horizon_s * 1e6) as i64,
             late_share: fleet.late,
             bad_share: fleet.bad,
             unchanged_share: fleet.unchanged,
@@ -260,6 +264,10 @@ fn first() -> u64 {
 
 fn twenty() -> f64 {
     20.0
+}
+
+fn ten_minutes() -> f64 {
+    600.0
 }
 
 #[cfg(test)]

@@ -3,13 +3,16 @@
 use super::LimitError;
 use super::spool::Spool;
 use crate::load::process::{Server, Usage};
-use crate::store::{Store, copied_tables};
+use crate::store::maintenance::{Filling, Indexer};
+use crate::store::{CopiedTable, Store, StoreError, copied_tables};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, pin_mut};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -17,24 +20,27 @@ use tokio_postgres::Client;
 /// How much is sent at once, as weir does. Unit: bytes.
 const SEND_BYTES: usize = 256 * 1024;
 
+/// Time between two looks at the indexes, as weir's.
+const INDEX_PERIOD: Duration = Duration::from_secs(1);
+
 /// What tables the rows are copied into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {
-    /// Those that weir makes.
+    /// Those that weir makes, with the indexes that it gives them while rows come and afterwards.
     AsWeir,
+    /// The same with B-trees from the beginning.
+    BTree,
     /// The same without indexes.
     WithoutIndexes,
-    /// The same with BRIN in place of the B-trees.
-    Brin,
 }
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AsWeir => "as weir's tables",
+            Self::BTree => "with B-trees",
             Self::WithoutIndexes => "without indexes",
-            Self::Brin => "with BRIN",
         })
     }
 }
@@ -48,6 +54,8 @@ pub struct Outcome {
     pub connections: usize,
     /// From the first BEGIN to the last COMMIT's answer.
     pub seconds: f64,
+    /// The same until the last index was made; absent where none is made afterwards.
+    pub indexed_seconds: Option<f64>,
     /// Rows of all tables a second.
     pub rows_per_s: f64,
     /// PostgreSQL's processor time for a million measurements of the run, stored or not; absent where it runs
@@ -64,7 +72,11 @@ pub(super) async fn run(
     measurements: u64,
 ) -> Result<Outcome, LimitError> {
     let client = target.client().await?;
-    index(&client, variant).await?;
+    if variant == Variant::BTree {
+        for CopiedTable { name, index_columns, .. } in copied_tables() {
+            client.batch_execute(&format!("CREATE INDEX ON {name} ({index_columns})")).await?;
+        }
+    }
     // Only a superuser may; without, the checkpoint of what went before falls into the measurement.
     let _ = client.batch_execute("CHECKPOINT").await;
     let server = Server::behind(&client).await?;
@@ -74,6 +86,8 @@ pub(super) async fn run(
     }
     let usage = || server.as_ref().map(Server::usage);
     let (before, started) = (usage(), Instant::now());
+    let (stop, stopped) = watch::channel(false);
+    let indexing = (variant == Variant::AsWeir).then(|| tokio::spawn(index(Indexer::new(target), stopped)));
     let next = Arc::<AtomicUsize>::default();
     let mut copying = JoinSet::new();
     for client in clients {
@@ -85,6 +99,12 @@ pub(super) async fn run(
         connected.push(copied.expect("copying neither panics nor is aborted")?);
     }
     let seconds = started.elapsed().as_secs_f64();
+    let mut indexed_seconds = None;
+    if let Some(indexing) = indexing {
+        stop.send_replace(true);
+        indexing.await.expect("the making of indexes neither panics nor is aborted")?;
+        indexed_seconds = Some(started.elapsed().as_secs_f64());
+    }
     let after = usage();
     drop(connected);
     let per_million = |(from, to): (Usage, Usage)| (to.cpu_s - from.cpu_s) / measurements.max(1) as f64 * 1e6;
@@ -92,6 +112,7 @@ pub(super) async fn run(
         variant,
         connections,
         seconds,
+        indexed_seconds,
         rows_per_s: spool.rows as f64 / seconds,
         postgres_cpu_s_per_million: before.zip(after).map(per_million),
     })
@@ -125,21 +146,14 @@ async fn copy(client: Client, spool: Arc<Spool>, next: Arc<AtomicUsize>) -> Resu
     }
 }
 
-/// Gives the tables the indexes of a variant. Those of a table with partitions or chunks go to all of them.
-async fn index(client: &Client, variant: Variant) -> Result<(), LimitError> {
-    if variant == Variant::AsWeir {
-        return Ok(());
-    }
-    for (table, columns) in copied_tables() {
-        let sql = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = to_regclass($1)";
-        for index in client.query(sql, &[&table]).await? {
-            client.batch_execute(&format!("DROP INDEX {}", index.get::<_, &str>(0))).await?;
-        }
-        if variant == Variant::Brin {
-            let (time, rest) = columns.split_once(", ").ok_or(LimitError::Stream("a table has one column"))?;
-            let (series, _) = rest.split_once(", ").ok_or(LimitError::Stream("a table has two columns"))?;
-            client.batch_execute(&format!("CREATE INDEX ON {table} USING brin ({series}, {time})")).await?;
+/// Indexes the tables as the daemon does while a backlog lasts, and when it is gone.
+async fn index(mut indexer: Indexer, mut stopped: watch::Receiver<bool>) -> Result<(), StoreError> {
+    loop {
+        indexer.round(Filling::Bulk).await?;
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = tokio::time::sleep(INDEX_PERIOD) => {}
         }
     }
-    Ok(())
+    indexer.round(Filling::Steady).await.map(drop)
 }

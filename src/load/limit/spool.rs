@@ -3,7 +3,7 @@
 //! State: one batch in memory at a time.
 
 use super::LimitError;
-use crate::store::{Timestamp, copied_tables};
+use crate::store::{CopiedTable, Timestamp, copied_tables};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{TryStreamExt as _, pin_mut};
 use std::fs::File;
@@ -53,16 +53,16 @@ impl Spool {
         // In the order in which they lie there, not in that in which parallel workers come by.
         client.batch_execute("SET max_parallel_workers_per_gather = 0; SET statement_timeout = 0").await?;
         let mut counts = Vec::new();
-        for (table, _) in copied_tables() {
-            counts.push(client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?.get::<_, i64>(0).cast_unsigned());
+        for CopiedTable { name, .. } in copied_tables() {
+            counts.push(client.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await?.get::<_, i64>(0).cast_unsigned());
         }
         let rows: u64 = counts.iter().sum();
         let batches = (rows as f64 / rows_a_commit.max(1.0)).ceil() as usize;
         let mut spool = Self { tables: Vec::new(), batches, rows, first_us: i64::MAX, last_us: i64::MIN };
-        for ((table, columns), rows) in copied_tables().into_iter().zip(counts) {
+        for (table, rows) in copied_tables().into_iter().zip(counts) {
             if rows > 0 {
                 let rows_a_batch = rows.div_ceil(batches as u64) as usize;
-                spool.fill_table(client, dir, (table, columns), rows_a_batch).await?;
+                spool.fill_table(client, dir, table, rows_a_batch).await?;
             }
         }
         Ok(spool)
@@ -72,7 +72,7 @@ impl Spool {
         &mut self,
         client: &Client,
         dir: &Path,
-        (table, columns): (&'static str, &'static str),
+        CopiedTable { name: table, columns, .. }: CopiedTable,
         rows_a_batch: usize,
     ) -> Result<(), LimitError> {
         let path = dir.join(table);

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+/// The latency of reading one series' day, by its name in [`Figures::latency_ms`].
+pub const SERIES_DAY: &str = "series_day_read";
+
 /// A run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -77,6 +80,8 @@ pub struct Figures {
     /// From a full log: from the daemon's start to the last commit. Over HTTP: from the first uplink due to the
     /// last answer. Unit: seconds.
     pub seconds: f64,
+    /// From a full log: until every chunk had its index. Unit: seconds.
+    pub indexed_seconds: Option<f64>,
     /// Uplinks that came in, copies included.
     pub uplinks: u64,
     /// The same in a second.
@@ -87,6 +92,8 @@ pub struct Figures {
     pub measurements_per_s: f64,
     /// Share of the speed that the server has when it only copies weir's rows; from a full log only.
     pub ratio_to_limit: Option<f64>,
+    /// The same until every chunk has its index, on both sides.
+    pub ratio_to_limit_indexed: Option<f64>,
     /// Processor time for a million measurements. Unit: seconds.
     pub cpu_s_per_million: CpuPerMillion,
     /// Largest resident set of the daemon. Unit: bytes.
@@ -97,7 +104,7 @@ pub struct Figures {
     pub sent: Option<SendFigures>,
     /// What was said about uplinks that were not acknowledged, and how often.
     pub failures: BTreeMap<String, u64>,
-    /// Latencies, each from due.
+    /// Latencies: of uplinks, each from due; of reading one series' day while a log is worked off.
     pub latency_ms: BTreeMap<&'static str, Latency>,
     /// Uplinks of probes that were not seen within a minute, by where they were looked for.
     pub unseen: BTreeMap<&'static str, u64>,

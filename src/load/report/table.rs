@@ -1,6 +1,6 @@
 //! The figures as a table for people, and the same rows for the page.
 
-use super::{Latency, Report};
+use super::{Latency, Report, SERIES_DAY};
 
 /// One row: what it is, what was found.
 pub(super) type Row = (String, String);
@@ -27,6 +27,11 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
     if let Some(ratio) = figures.ratio_to_limit {
         row("of the physical limit", format!("{:.0} %", ratio * 100.0));
     }
+    if let Some(seconds) = figures.indexed_seconds {
+        let of_limit =
+            figures.ratio_to_limit_indexed.map_or_else(String::new, |ratio| format!(", {:.0} % of the limit", ratio * 100.0));
+        row("all indexed", format!("after {seconds:.1} s{of_limit}"));
+    }
     let cpu = figures.cpu_s_per_million;
     let postgres = cpu.postgres.map_or_else(|| "not on this machine".into(), |cpu| format!("{cpu:.2}"));
     row("CPU-s a million measurements", format!("{:.2} weir, {postgres} PostgreSQL", cpu.weir));
@@ -37,7 +42,8 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         row("refused, unanswered", format!("{}, {}", sent.refused, sent.unanswered));
     }
     for (name, Latency { p50, p99, p999, max, count, .. }) in &figures.latency_ms {
-        row(&format!("{name}, from due"), format!("p50 {p50:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.1} ms ({count})"));
+        let from = if *name == SERIES_DAY { "" } else { ", from due" };
+        row(&format!("{name}{from}"), format!("p50 {p50:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.1} ms ({count})"));
     }
     let commits = &figures.commits;
     let ms = |mean: Option<f64>| mean.map_or_else(|| "-".into(), |mean| format!("{mean:.0} ms"));
@@ -59,7 +65,8 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
     for outcome in report.limit.iter().flat_map(|limit| &limit.variants) {
         let cpu = outcome.postgres_cpu_s_per_million.map_or_else(String::new, |cpu| format!(", {cpu:.2} CPU-s a million"));
         let name = format!("COPY {}, {} conn.", outcome.variant, outcome.connections);
-        row(&name, format!("{:.1} s, {:.0} rows/s{cpu}", outcome.seconds, outcome.rows_per_s));
+        let indexed = outcome.indexed_seconds.map_or_else(String::new, |seconds| format!(", indexed {seconds:.1} s"));
+        row(&name, format!("{:.1} s, {:.0} rows/s{cpu}{indexed}", outcome.seconds, outcome.rows_per_s));
     }
     for bar in &report.bars {
         let verdict = match bar.pass {

@@ -1,13 +1,16 @@
-//! The upkeep of the tables: chunks ahead of time, partials merged, chunks past their retention
-//! dropped, closed ones put into the columnstore. Invariant: whatever is read through the merged views is the same before and after,
-//! except for what is past its retention.
+//! The upkeep of the tables: chunks ahead of time, indexes, partials merged, chunks past their retention
+//! dropped, closed ones put into the columnstore. Invariant: whatever is read through the merged views is the
+//! same before and after, except for what is past its retention.
 //!
 //! Every step is a short transaction that gives up rather than keep a commit waiting.
 
 mod ahead;
 mod compress;
+mod index;
 mod merge;
 mod retention;
+
+pub use index::{Filling, Indexed, Indexer};
 
 use super::classes::{self, Class};
 use super::error::Doing;

@@ -1,0 +1,91 @@
+//! The indexes of chunks and partitions.
+
+use crate::fixture::{DAY, DEVICE, Fixture, after, commit, placed};
+use crate::on_every_server;
+use crate::support::database::Kind;
+use dataflows::model::{ClassNo, EventTime, FieldNo, HOUR_US, Outputs, SeriesId, Stored};
+use weir::store::Taken;
+use weir::store::maintenance::{Filling, Indexer};
+
+/// Rows of many series: more than a page.
+const ROWS: u16 = 2_000;
+
+/// The methods of the valid indexes by series of the chunks of `measurement`.
+const METHODS: &str = "SELECT a.amname::text FROM pg_inherits i JOIN pg_index x ON x.indrelid = i.inhrelid \
+    JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam \
+    WHERE i.inhparent = 'measurement'::regclass AND x.indisvalid AND pg_get_indexdef(x.indexrelid) LIKE '%(series_id%' ORDER BY 1";
+
+/// Commits rows of one hour, and gives the partition's next place.
+async fn fill(fixture: &Fixture, taken: Taken, hour: i64) -> Taken {
+    let row = |field| Stored {
+        class: ClassNo(0),
+        series: SeriesId::new(DEVICE, FieldNo(field % 500)),
+        at: EventTime(DAY + hour * HOUR_US + i64::from(field)),
+        value: f64::from(field),
+    };
+    let offset = taken.offset.0;
+    let numbers = (0..ROWS).map(|field| placed(offset, row(field))).collect();
+    fixture.committer().await.commit(&commit(taken, offset + 1, Outputs { numbers, ..Outputs::default() })).await.unwrap();
+    after(taken, offset + 1)
+}
+
+async fn a_filled_chunk_gets_a_tree_and_an_empty_one_nothing(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    weir::store::maintenance::run_once(&fixture.store, dataflows::model::LogTime(DAY)).await.unwrap();
+    let nothing = indexer.round(Filling::Steady).await.unwrap().unwrap();
+    assert_eq!((nothing.built, nothing.waiting, fixture.texts(METHODS).await), (vec![], 0, vec![]));
+    fill(&fixture, fixture.take().await, 0).await;
+    let indexed = indexer.round(Filling::Steady).await.unwrap().unwrap();
+    assert_eq!((indexed.built.len(), indexed.waiting, &*indexed.postponed), (1, 0, &[][..]));
+    assert_eq!(fixture.texts(METHODS).await, ["btree"]);
+    assert_eq!(indexer.round(Filling::Steady).await.unwrap().unwrap().built, [""; 0], "once");
+    let bulk = indexer.round(Filling::Bulk).await.unwrap().unwrap();
+    assert_eq!((bulk.waiting, fixture.texts(METHODS).await), (0, vec!["btree".to_owned()]), "a tree that is there stays");
+}
+
+async fn a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    let taken = fill(&fixture, fixture.take().await, 0).await;
+    let indexed = indexer.round(Filling::Bulk).await.unwrap().unwrap();
+    assert_eq!((indexed.built, indexed.waiting, fixture.texts(METHODS).await), (vec![], 1, vec!["brin".to_owned()]));
+    fill(&fixture, taken, 1).await;
+    assert_eq!(indexer.round(Filling::Bulk).await.unwrap().unwrap().waiting, 1);
+    let summarize = "SELECT sum(brin_summarize_new_values(x.indexrelid))::bigint FROM pg_inherits i \
+                     JOIN pg_index x ON x.indrelid = i.inhrelid WHERE i.inhparent = 'measurement'::regclass";
+    // The range that is being filled may be summarized only once it is full.
+    assert!(fixture.number(summarize).await <= 1, "what came since is summarized");
+    let done = indexer.round(Filling::Steady).await.unwrap().unwrap();
+    assert_eq!((done.built.len(), done.waiting, fixture.texts(METHODS).await), (1, 0, vec!["btree".to_owned()]));
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 2 * i64::from(ROWS));
+}
+
+async fn what_a_broken_off_making_left_is_made_anew(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    fill(&fixture, fixture.take().await, 0).await;
+    indexer.round(Filling::Steady).await.unwrap();
+    let spoil = "UPDATE pg_index SET indisvalid = false FROM pg_inherits i \
+                 WHERE i.inhparent = 'measurement'::regclass AND indrelid = i.inhrelid";
+    assert_eq!(fixture.client.execute(spoil, &[]).await.unwrap(), 1);
+    assert_eq!(indexer.round(Filling::Steady).await.unwrap().unwrap().built.len(), 1);
+    assert_eq!(fixture.texts(METHODS).await, ["btree"]);
+    let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    assert_eq!(fixture.number(invalid).await, 0, "nothing is left over");
+}
+
+async fn one_daemon_makes_indexes_at_a_time(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut first = Indexer::new(&fixture.store);
+    assert!(first.round(Filling::Steady).await.unwrap().is_some());
+    assert_eq!(Indexer::new(&fixture.store).round(Filling::Steady).await.unwrap(), None);
+    assert!(first.round(Filling::Steady).await.unwrap().is_some(), "it goes on");
+}
+
+on_every_server!(
+    a_filled_chunk_gets_a_tree_and_an_empty_one_nothing,
+    a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone,
+    what_a_broken_off_making_left_is_made_anew,
+    one_daemon_makes_indexes_at_a_time,
+);
