@@ -11,6 +11,9 @@ use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use tokio_postgres::{Client, Error};
 
+/// A segment with fewer rows than these takes more room than they do: 350 bytes for measurements, 1000 for partials.
+const ROWS_OF_SERIES_MIN: f64 = 10.0;
+
 /// A chunk that is not, or not wholly, in the columnstore.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Chunk {
@@ -92,6 +95,25 @@ pub(super) async fn chunks(client: &Client, table: &TableName) -> Result<Vec<Chu
         Chunk { name: row.get(0), range: Range { start_us: start.0, end_us: end.0 }, state }
     };
     Ok(client.query(sql, &[&table.as_str()]).await?.into_iter().map(chunk).collect())
+}
+
+/// Whether a chunk that is in rows has so many of a series that it becomes smaller. Empty ones do not.
+///
+/// Cost: none but the first time, when the server looks at a sample of the chunk.
+pub(super) async fn is_worth_it(client: &Client, chunk: &str) -> Result<bool, Error> {
+    // Negative: the share of the rows that are of different series.
+    let sql = "SELECT pg_relation_size(c.oid) > 0, \
+                      CASE WHEN s.n_distinct < 0 THEN -1 / s.n_distinct ELSE c.reltuples / nullif(s.n_distinct, 0) END::float8 \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               LEFT JOIN pg_stats s ON (s.schemaname, s.tablename, s.attname) = (n.nspname, c.relname, 'series_id') \
+               WHERE c.oid = $1::text::regclass";
+    let read = async || Ok::<_, Error>(client.query_one(sql, &[&chunk]).await?);
+    let mut row = read().await?;
+    if row.get(0) && row.get::<_, Option<f64>>(1).is_none() {
+        client.batch_execute(&format!("ANALYZE {chunk}")).await?;
+        row = read().await?;
+    }
+    Ok(row.get::<_, Option<f64>>(1).is_some_and(|rows_of_series| rows_of_series >= ROWS_OF_SERIES_MIN))
 }
 
 /// Puts all rows of a chunk into the columnstore. Whoever reads or writes the chunk meanwhile may wait.

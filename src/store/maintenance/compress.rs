@@ -46,8 +46,16 @@ pub(super) async fn run(round: &mut Round) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Puts one chunk into the columnstore; gives whether that was done.
+/// Puts one chunk into the columnstore if that makes it smaller; gives whether it is as it should be.
 async fn one(round: &mut Round, table: &TableName, chunk: &Chunk) -> Result<bool, StoreError> {
+    if chunk.state == State::Rows {
+        let is_worth_it = columnstore::is_worth_it(&round.client, &chunk.name).await;
+        match round.or_postpone(&chunk.name, is_worth_it)? {
+            Some(true) => {}
+            Some(false) => return Ok(true),
+            None => return Ok(false),
+        }
+    }
     if Table::ROLLUPS.contains(&table.table) && chunk.state != State::Mixed {
         // Partials are not merged any more once they are in the columnstore.
         let merged = merge::all_of(&mut round.client, table, chunk.range.start_us..chunk.range.end_us).await;
