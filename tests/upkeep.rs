@@ -47,7 +47,9 @@ async fn histograms_that_nobody_reads_do_not_grow() {
     let config = Config::load(None, settings.map(|(name, value)| (name.to_owned(), value))).unwrap();
     let (listening, address) = oneshot::channel::<SocketAddr>();
     let (shutdown, stopped) = oneshot::channel::<()>();
-    let daemon = weir::runtime::serve(config, |address| listening.send(address).unwrap(), async { stopped.await.unwrap() });
+    let daemon = weir::runtime::serve(config, weir::runtime::Start::Alone, |address| listening.send(address).unwrap(), async {
+        stopped.await.unwrap()
+    });
     let daemon = tokio::spawn(daemon);
     address.await.unwrap();
 

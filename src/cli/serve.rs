@@ -1,12 +1,18 @@
 //! `weir serve`
 
 use super::Settings;
-use crate::{runtime, telemetry};
+use crate::runtime::{self, Start};
+use crate::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Run the daemon.
 #[derive(clap::Args, Debug)]
-pub(super) struct Serve {}
+pub(super) struct Serve {
+    /// Take over from the daemon that runs with the same data directory: it is told to stop, and no connection is
+    /// refused in between.
+    #[arg(long)]
+    take_over: bool,
+}
 
 impl Serve {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
@@ -19,7 +25,8 @@ impl Serve {
                 _ = tokio::signal::ctrl_c() => {}
             }
         };
+        let start = if self.take_over { Start::TakeOver } else { Start::Alone };
         let listening = |address| tracing::info!(%address, "uplinks are taken");
-        Ok(runtime::serve(config, listening, shutdown).await?)
+        Ok(runtime::serve(config, start, listening, shutdown).await?)
     }
 }

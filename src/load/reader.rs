@@ -30,7 +30,7 @@ pub async fn read_days(
     let sql = "SELECT count(*), avg(value) FROM measurement WHERE series_id = $1 AND ts >= $2 AND ts < $3";
     let day = client.prepare(sql).await?;
     let (from, to) = (Timestamp(fleet.spec().start.0), Timestamp(fleet.spec().start.0 + DAY_US));
-    let mut latency = Histogram::new(3).expect("three digits can be told apart");
+    let mut latency = Histogram::new_with_max(60_000_000, 3).expect("three digits up to a minute can be told apart");
     let members = fleet.members();
     for device in (0..).map(|nth: usize| &members[nth.wrapping_mul(STRIDE) % members.len()]) {
         let series = client.query_one(&of_device, &[&tenant.0.cast_signed(), &device.id.as_str()]).await?;

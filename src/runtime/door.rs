@@ -4,7 +4,7 @@ use super::clock;
 use super::error::ServeError;
 use super::intake::LogIntake;
 use super::memory::WorkersMemory;
-use super::server::Server;
+use super::server::{Bounds, Server};
 use super::view::{Status, View};
 use crate::config::Config;
 use crate::log::Log;
@@ -34,16 +34,16 @@ pub(super) struct Door {
     pub stopping: Arc<AtomicBool>,
 }
 
-/// Listens and serves.
+/// Serves what comes to the listening socket.
 ///
-/// Errors: the address cannot be listened on.
-pub(super) async fn open(door: Door, config: &Config) -> Result<Server, ServeError> {
-    let address = config.http.listen;
-    let listen = |error| ServeError::Listen { address, error };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
+/// Errors: it is none, or the database's URL cannot be read.
+pub(super) fn open(door: Door, config: &Config, listener: std::net::TcpListener) -> Result<Server, ServeError> {
+    let listen = |error| ServeError::Listen { address: config.http.listen, error };
     let address = listener.local_addr().map_err(listen)?;
+    let listener = TcpListener::from_std(listener).map_err(listen)?;
     let database = config.database.store().postgres()?;
-    Ok(Server::start(listener, address, router(door, config, database)))
+    let bounds = Bounds { connections_max: config.http.connections_max, idle_timeout: config.http.idle_timeout };
+    Ok(Server::start(listener, address, router(door, config, database), bounds))
 }
 
 #[derive(Clone)]

@@ -38,6 +38,9 @@ pub enum ServeError {
         /// Why.
         error: std::io::Error,
     },
+    /// The running daemon.
+    #[error("the running daemon cannot be taken over from ({0}): stop it, and start without --take-over")]
+    TakeOver(std::io::Error),
     /// The database will not do, and waiting does not help.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -8,6 +8,7 @@
 use super::crew::Crew;
 use super::door::{self, Door};
 use super::error::ServeError;
+use super::handover::{self, Offer, Successor};
 use super::pace::Pace;
 use super::verdicts::LogVerdicts;
 use super::view::View;
@@ -18,7 +19,8 @@ use crate::log::{Clock, Log};
 use crate::registry::Directory;
 use crate::store::{Store, StoreError};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,18 +29,36 @@ use tokio::task::JoinSet;
 /// Wait between two tries to reach the database at start.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
-/// Runs the daemon until `shutdown` resolves or it must end. `listening` is told the address once
-/// uplinks are taken.
+/// How a daemon begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Start {
+    /// By itself.
+    #[default]
+    Alone,
+    /// As the successor of the one that runs with the same data directory: it is told to stop, and hands its
+    /// listening socket over. Where none runs, as [`Self::Alone`].
+    TakeOver,
+}
+
+/// Runs the daemon until `shutdown` resolves, a successor takes over, or it must end. `listening` is told the address
+/// once uplinks are taken.
 ///
 /// Errors: see [`ServeError`]; what was acknowledged is in the log then.
 pub async fn serve(
     config: Config,
+    start: Start,
     listening: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     gauges::describe();
     let dir = &config.log.dir;
     std::fs::create_dir_all(dir).map_err(|error| ServeError::DataDirectory { path: dir.clone(), error })?;
+    let handed_over = match start {
+        Start::Alone => None,
+        Start::TakeOver => handover::take_over(dir).await.map_err(ServeError::TakeOver)?,
+    };
+    // Kept until nobody here holds the log any more: a successor waits for that.
+    let mut successor = None;
     let (log, recovery) = Log::open(&dir.join("log"), config.log.options(), Clock::system())?;
     tracing::info!(id = %log.id(), ?recovery, "the log is open");
     let directory = Arc::new(Directory::open(dir, log.clone())?);
@@ -56,7 +76,10 @@ pub async fn serve(
         memory: crew.memory(),
         stopping: Arc::clone(&stopping),
     };
-    let server = door::open(door, &config).await?;
+    let listen = |error| ServeError::Listen { address: config.http.listen, error };
+    let listener = handover::listener(config.http.listen, handed_over).map_err(listen)?;
+    let offered = listener.try_clone().map_err(listen)?;
+    let server = door::open(door, &config, listener)?;
     listening(server.address);
 
     let mut tasks = JoinSet::new();
@@ -64,6 +87,11 @@ pub async fn serve(
     tasks.spawn(ticks::run(log.clone(), Arc::clone(&view), clock::log_time));
     let ended = tokio::select! {
         () = shutdown => Ok(()),
+        taken = until_taken_over(dir, offered) => {
+            tracing::info!("a successor has the listening socket");
+            successor = Some(taken);
+            Ok(())
+        }
         error = work(&config, &log, &directory, &decoders, &view, &mut crew, &mut tasks) => Err(error),
     };
 
@@ -85,7 +113,19 @@ pub async fn serve(
     if let Err(error) = directory.save(true).await {
         tracing::warn!(%error, "the next start scans more of the log");
     }
+    drop((directory, decoders, view, log, successor));
     ended
+}
+
+/// Waits for a successor; for ever, where none can come.
+async fn until_taken_over(dir: &Path, listener: TcpListener) -> Successor {
+    match Offer::new(dir, listener) {
+        Ok(offer) => offer.taken().await,
+        Err(error) => {
+            tracing::warn!(%error, "no successor can take over; the next start refuses connections for a moment");
+            std::future::pending().await
+        }
+    }
 }
 
 /// Reaches the database and works until something makes it end; gives what that was.

@@ -1,20 +1,39 @@
 //! A listening socket with its routes: opened, closed with patience, and cut off when that ends.
+//!
+//! Invariant: no peer can hold more than its share. Connections are counted, one whose request does not come is
+//! closed, and more than [`Bounds::connections_max`] wait in the socket's queue until one ends.
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long requests that are under way may take when the daemon ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when their requests were cut off.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wait after the system gave no connection, mostly for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What peers may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Connections at once.
+    pub connections_max: usize,
+    /// In which a request's headers must have come, counted from the connection or the request before.
+    pub idle_timeout: Duration,
+}
 
 /// The running server.
 pub(super) struct Server {
@@ -27,19 +46,11 @@ pub(super) struct Server {
 
 impl Server {
     /// Serves what comes to `listener`, which is bound to `address`.
-    pub(super) fn start(listener: TcpListener, address: SocketAddr, router: Router) -> Self {
+    pub(super) fn start(listener: TcpListener, address: SocketAddr, router: Router, bounds: Bounds) -> Self {
         let (close, closed) = oneshot::channel::<()>();
         let (cut_off, cut) = watch::channel(false);
         let router = router.layer(from_fn_with_state(cut, until_cut_off));
-        let task = tokio::spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(async {
-                // Dropping the other end means the same.
-                let _ = closed.await;
-            });
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let task = tokio::spawn(serve(listener, router, bounds, closed));
         Self { address, close, cut_off, task }
     }
 
@@ -63,6 +74,52 @@ impl Server {
     }
 }
 
+/// Takes connections until it is told to close, then waits for those that are there.
+async fn serve(listener: TcpListener, router: Router, bounds: Bounds, mut closed: oneshot::Receiver<()>) {
+    let room = Arc::new(Semaphore::new(bounds.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+    let graceful = GracefulShutdown::new();
+    // Dropped with this task, which ends what it holds.
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, place) = tokio::select! {
+            // Dropping the other end means the same.
+            _ = &mut closed => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        // Answers are small and complete: holding them back for more only delays them.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.idle_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// Waits for a place, then for who takes it.
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = Arc::clone(room).acquire_owned().await.expect("the places are never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be taken; is the limit of open files too low?");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
 /// Answers a request, or ends it where it stands: it was acknowledged nothing.
 async fn until_cut_off(State(mut cut): State<watch::Receiver<bool>>, request: Request, next: Next) -> Response {
     tokio::select! {
@@ -76,13 +133,20 @@ async fn until_cut_off(State(mut cut): State<watch::Receiver<bool>>, request: Re
 mod tests {
     use super::*;
     use axum::routing::get;
-    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
+
+    const BOUNDS: Bounds = Bounds { connections_max: 8, idle_timeout: Duration::from_secs(60) };
+
+    async fn listening() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
 
     #[tokio::test]
     async fn a_request_that_does_not_end_is_cut_off() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listening().await;
         let (begun, held) = (Arc::new(Notify::new()), Arc::new(()));
         let (tell, its) = (Arc::clone(&begun), Arc::clone(&held));
         let endless = async move || {
@@ -91,7 +155,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let router = Router::new().route("/endless", get(endless)).route("/", get(async || "ok"));
-        let server = Server::start(listener, address, router);
+        let server = Server::start(listener, address, router, BOUNDS);
         let answered = reqwest::get(format!("http://{address}/")).await.unwrap();
         assert_eq!(answered.text().await.unwrap(), "ok");
 
@@ -100,5 +164,39 @@ mod tests {
         server.close_within(Duration::from_millis(10)).await;
         assert_eq!(request.await.unwrap().unwrap().status(), 503);
         assert_eq!(Arc::strong_count(&held), 1, "nothing of it is left");
+    }
+
+    #[tokio::test]
+    async fn who_sends_no_request_is_closed() {
+        let (listener, address) = listening().await;
+        let bounds = Bounds { idle_timeout: Duration::from_millis(50), ..BOUNDS };
+        let _server = Server::start(listener, address, Router::new().route("/", get(async || "ok")), bounds);
+        for slow in ["", "GET / HTTP/1.1\r\nhost: w", "GET / HTTP/1.1\r\nhost: weir\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(slow.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            // Comes to its end when the server closes, also behind an answer.
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.contains("200 OK"), slow.ends_with("\r\n\r\n"), "{slow:?}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_may_be_wait() {
+        let (listener, address) = listening().await;
+        let bounds = Bounds { connections_max: 1, ..BOUNDS };
+        let _server = Server::start(listener, address, Router::new().route("/", get(async || "ok")), bounds);
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n";
+        let mut answer = [0; 12];
+        first.write_all(request).await.unwrap();
+        first.read_exact(&mut answer).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(request).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(100), second.read_exact(&mut answer)).await;
+        assert!(early.is_err(), "it waits for its place");
+        drop(first);
+        second.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
     }
 }

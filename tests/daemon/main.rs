@@ -12,6 +12,7 @@ mod database;
 mod decoders;
 mod expected;
 mod gate;
+mod handover;
 mod ownership;
 mod process;
 mod query;

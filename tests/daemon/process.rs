@@ -38,11 +38,20 @@ pub(crate) struct Ended {
 impl Daemon {
     /// Starts a daemon on a database and a data directory.
     pub(crate) fn start(url: &str, dir: &Path, workers: usize) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), &[], url, dir, workers)
+    }
+
+    /// Starts one that takes over from the one that runs, at its address.
+    pub(crate) fn take_over(address: SocketAddr, url: &str, dir: &Path, workers: usize) -> Self {
+        Self::start_at(address, &["--take-over"], url, dir, workers)
+    }
+
+    fn start_at(listen: SocketAddr, arguments: &[&str], url: &str, dir: &Path, workers: usize) -> Self {
         let settings = [
             ("WEIR_DATABASE_URL", url.to_owned()),
             ("WEIR_LOG_DIR", dir.display().to_string()),
             ("WEIR_LOG_PARTITIONS", PARTITIONS.to_string()),
-            ("WEIR_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
+            ("WEIR_HTTP_LISTEN", listen.to_string()),
             ("WEIR_RUNTIME_WORKERS", workers.to_string()),
             // Small, so that restarts begin at checkpoints and replay behind them.
             ("WEIR_RUNTIME_CHECKPOINT_RECORDS", "25".to_owned()),
@@ -52,6 +61,7 @@ impl Daemon {
         ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
             .arg("serve")
+            .args(arguments)
             .env_remove("DATABASE_URL")
             .env_remove("WEIR_CONFIG")
             .envs(settings)
