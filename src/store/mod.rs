@@ -7,7 +7,7 @@
 //! | module | does |
 //! |---|---|
 //! | `migrate`, `classes`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
-//! | `columnstore` | sets tables up for the columnstore, where the database has one |
+//! | `columnstore`, `direct` | set tables up for the columnstore, where the database has one; tell which rows go there at once |
 //! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
 //! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
 //! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
@@ -23,6 +23,7 @@ mod commit;
 mod committer;
 mod config;
 pub mod copy;
+mod direct;
 mod error;
 mod level;
 mod listen;

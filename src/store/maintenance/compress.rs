@@ -3,11 +3,11 @@
 //!
 //! Late rows are taken beside the columnstore and are read as ever; a few times a day they are put into it.
 
+use super::super::Level;
 use super::super::columnstore::{self, Chunk, State};
 use super::super::error::{Doing, StoreError};
 use super::super::tables::{Table, TableName};
 use super::super::timestamp::Timestamp;
-use super::super::Level;
 use super::{Round, merge};
 use dataflows::model::HOUR_US;
 use std::time::{Duration, Instant};
