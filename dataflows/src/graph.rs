@@ -12,7 +12,6 @@ use crate::model::{
     BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, SeriesId,
     TenantNo, Value,
 };
-use crate::operators::collect::collect;
 use crate::operators::decode::decode;
 use crate::operators::dedup::{Seen, dedup};
 use crate::operators::keep::{Kept, keep};
@@ -30,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
-use timely::dataflow::operators::Input;
+use timely::dataflow::operators::{Input, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 
@@ -46,7 +45,8 @@ pub struct Graph {
     in_effect: BTreeMap<Partition, InEffect>,
     seen: Shared<Seen>,
     kept: Shared<Kept>,
-    collected: Rc<RefCell<Outputs>>,
+    /// Where the rows of a run go.
+    rows: Rc<RefCell<Outputs>>,
     worker: Worker,
 }
 
@@ -81,7 +81,7 @@ impl Graph {
     pub fn new(decoder: Box<dyn Decode>) -> Self {
         let allocator = Allocator::Thread(Default::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        let (seen, kept, collected) = (Shared::<Seen>::default(), Shared::<Kept>::default(), Rc::<RefCell<Outputs>>::default());
+        let (seen, kept, rows) = (Shared::<Seen>::default(), Shared::<Kept>::default(), Rc::<RefCell<Outputs>>::default());
         let mut entrance = InputHandle::new_with_builder();
         let mut relations = Relations::new();
         let probe = ProbeHandle::new();
@@ -89,11 +89,10 @@ impl Graph {
             let contexts = relate(scope, &mut relations);
             let trace = contexts.trace.clone();
             let known = lookup(scope.input_from(&mut entrance), contexts);
-            let rows = keep(decode(dedup(known, seen.clone()), decoder), kept.clone());
-            collect(rows, collected.clone(), &probe);
+            keep(decode(dedup(known, seen.clone()), decoder), kept.clone(), rows.clone()).probe_with(&probe);
             trace
         });
-        Self { entrance, relations, contexts, probe, epoch: 0, in_effect: BTreeMap::new(), seen, kept, collected, worker }
+        Self { entrance, relations, contexts, probe, epoch: 0, in_effect: BTreeMap::new(), seen, kept, rows, worker }
     }
 
     /// Takes over a partition with its state; the default state is that of a fresh one.
@@ -126,6 +125,16 @@ impl Graph {
     ///
     /// Panics: when a record belongs to a partition that the graph does not own.
     pub fn run(&mut self, entries: Vec<Entry>) -> Outputs {
+        let mut rows = Outputs::default();
+        self.run_into(entries, &mut rows);
+        rows
+    }
+
+    /// As [`Graph::run`]; adds the rows to `rows`, behind those that are there.
+    ///
+    /// Panics: when a record belongs to a partition that the graph does not own.
+    pub fn run_into(&mut self, entries: Vec<Entry>, rows: &mut Outputs) {
+        std::mem::swap(rows, &mut self.rows.borrow_mut());
         let mut with_uplinks = BTreeSet::new();
         for entry in entries {
             let Entry { partition, offset, log_time, condemned, record } = entry;
@@ -147,7 +156,7 @@ impl Graph {
             self.entrance.send(Element { cause: Cause { partition, offset, log_time }, body });
         }
         self.finish_epoch();
-        std::mem::take(&mut self.collected.borrow_mut())
+        std::mem::swap(rows, &mut self.rows.borrow_mut());
     }
 
     /// Puts a change into effect and gives what it means for the rest of the graph.

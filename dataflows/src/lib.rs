@@ -1,7 +1,7 @@
 //! The dataflow graph of weir: dedup, lookup, decode, change and rollup. Pure: no I/O, no clock.
 //!
 //! ```text
-//! entries ─► lookup ─► dedup ─► decode ─► keep ─► collect ─► rows
+//! entries ─► lookup ─► dedup ─► decode ─► keep ─► rows
 //!    │         ▲ by (partition, tenant, device)
 //!    └─► devices ⋈ templates ⋈ tenants    (differential, arranged)
 //! ```

@@ -136,8 +136,8 @@ fn load(decoders: &Decoders, script: &str) -> Program {
 }
 
 fn decode(program: &mut Program, input: &DecoderInput<'_>) -> String {
-    match program.decode(input) {
-        Ok(given) => format!("{:?}", given.tree),
+    match program.decode(input).and_then(|given| given.tree()) {
+        Ok(tree) => format!("{tree:?}"),
         Err(failure) => failure.detail,
     }
 }

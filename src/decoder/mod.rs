@@ -17,6 +17,7 @@ mod flatten;
 mod input;
 mod limits;
 mod program;
+mod room;
 mod sandbox;
 mod shelf;
 mod tree;

@@ -14,10 +14,11 @@ use wasm_encoder::{
 /// A module with one page of memory, a mutable global, a table and a passive segment, whose `decode`
 /// does `body` and then gives an empty object with no warnings, kept at address 64.
 fn module(body: &[I<'_>]) -> Vec<u8> {
-    build(body, 1, false, [0, 0, 0, 0, 6, 0, 0, 0, 0])
+    build(&[], body, 1, false, [0, 0, 0, 0, 6, 0, 0, 0, 0])
 }
 
-fn build(body: &[I<'_>], pages: u64, imports: bool, result: [u8; 9]) -> Vec<u8> {
+/// A module whose `input` does `asked` before it gives its room.
+fn build(asked: &[I<'_>], body: &[I<'_>], pages: u64, imports: bool, result: [u8; 9]) -> Vec<u8> {
     let mut module = Module::new();
     let mut types = TypeSection::new();
     types.ty().function([ValType::I32], [ValType::I32]);
@@ -54,6 +55,9 @@ fn build(body: &[I<'_>], pages: u64, imports: bool, result: [u8; 9]) -> Vec<u8> 
     module.section(&DataCountSection { count: 2 });
     let mut code = CodeSection::new();
     let mut function = Function::new([]);
+    for instruction in asked {
+        function.instruction(instruction);
+    }
     function.instruction(&I::I32Const(4096)).instruction(&I::End);
     code.function(&function);
     let mut function = Function::new([]);
@@ -142,7 +146,7 @@ fn a_trap_is_undone_and_told() {
     let dirty = [I::I32Const(2000), I::I32Const(7), I::I32Const(300), I::MemoryFill(0), I::I64Const(9), I::GlobalSet(0)];
     let check = |trap: &[I<'_>], expected: Reason, detail: &str| {
         let mut program = load(&decoders, &module(&[&dirty, trap].concat())).unwrap();
-        let failure = program.decode(&input(&[1])).err().unwrap();
+        let failure = program.decode(&input(&[1])).and_then(|given| given.tree().map(drop)).err().unwrap();
         assert_eq!(failure.reason, expected, "{failure:?}");
         assert!(failure.detail.contains(detail), "{failure:?}");
         assert!(!program.is_as_loaded());
@@ -185,6 +189,45 @@ fn memory_that_was_grown_is_not_kept() {
 }
 
 #[test]
+fn what_asking_for_room_does_is_remembered_to_the_byte() {
+    let (_dir, decoders) = open(DecoderLimits::default());
+    // The length goes into memory, across two cards, and into the global; a second byte behind a card of its own.
+    let asked = |fill: i32| {
+        let store =
+            [I::I32Const(1022), I::LocalGet(0), I::I32Store(at(0, 2)), I::I32Const(9000), I::I32Const(7), I::I32Store8(at(0, 0))];
+        let rest = [
+            I::LocalGet(0),
+            I::I64ExtendI32U,
+            I::GlobalSet(0),
+            I::I32Const(20_000),
+            I::I32Const(5),
+            I::I32Const(fill),
+            I::MemoryFill(0),
+        ];
+        [&store[..], &rest].concat()
+    };
+    let check = |asked: &[I<'_>], remembered: bool| {
+        let wasm = build(asked, &[], 1, false, [0, 0, 0, 0, 6, 0, 0, 0, 0]);
+        let mut program = load(&decoders, &wasm).unwrap();
+        for bytes in [&[1, 2, 3][..], &[4, 5, 6], &[7, 8], &[9, 9, 9], &[1, 2]] {
+            let (mut fresh, input) = (load(&decoders, &wasm).unwrap(), input(bytes));
+            assert_eq!(program.given(&input), fresh.given(&input), "{bytes:?}");
+            assert_eq!(program.decode(&input).map(|given| given.warnings), Ok(0));
+            assert!(program.reset() && program.is_as_loaded());
+        }
+        assert_eq!(program.rooms(), if remembered { 2 } else { 0 });
+    };
+    check(&asked(0), true);
+    check(&asked(300), true);
+    check(&asked(10_000), false);
+    // Memory that was grown is gone with the instance.
+    let grown = build(&[I::I32Const(1), I::MemoryGrow(0), I::Drop], &[], 1, false, [0, 0, 0, 0, 6, 0, 0, 0, 0]);
+    let mut program = load(&decoders, &grown).unwrap();
+    program.decode(&input(&[1])).unwrap();
+    assert_eq!((program.rooms(), program.reset()), (0, false));
+}
+
+#[test]
 fn modules_that_could_keep_or_reach_something_are_refused() {
     let (_dir, decoders) = open(DecoderLimits { memory_bytes: 2 << 20, ..DecoderLimits::default() });
     let check = |wasm: &[u8], expected: &str| {
@@ -202,8 +245,8 @@ fn modules_that_could_keep_or_reach_something_are_refused() {
     check(&module(&[I::ElemDrop(0)]), "`elem.drop`");
     check(&module(&[I::DataDrop(1)]), "`data.drop`");
     check(&module(&[I::V128Const(1), I::Drop]), "without SIMD");
-    check(&build(&[], 1, true, [0; 9]), "imports the function `env.now`");
-    check(&build(&[], 33, false, [0; 9]), "2162688 bytes of memory");
+    check(&build(&[], &[], 1, true, [0; 9]), "imports the function `env.now`");
+    check(&build(&[], &[], 33, false, [0; 9]), "2162688 bytes of memory");
     check(&starting(Some(StartSection { function_index: 0 }), 1), "a start function");
     check(&starting(None, 4_000_000_000), "a table of 4000000000 elements");
     check(b"\0asm\x01\0\0\0", "0 memories");

@@ -2,7 +2,7 @@
 
 use super::DecoderLimits;
 use super::compile::Prepared;
-use super::flatten::{Names, flatten};
+use super::flatten::{Names, Usual, flatten};
 use super::input::DecoderInput;
 use super::sandbox::{Sandbox, Status, Stopped, Unmade};
 use super::tree::Tree;
@@ -14,6 +14,7 @@ use dataflows::model::{EventTime, Reason};
 pub(super) struct Program {
     sandbox: Sandbox,
     names: Names,
+    usual: Usual,
     steps: u32,
     result_bytes: u32,
     /// Kept for their memory.
@@ -40,15 +41,27 @@ impl From<DecodeFailure> for LoadError {
 pub(super) struct Given<'p> {
     /// How many warnings came with it.
     pub(super) warnings: u32,
-    /// The result.
-    pub(super) tree: Tree<'p>,
+    /// The result in its binary form.
+    result: &'p [u8],
     names: &'p mut Names,
+    usual: &'p mut Usual,
 }
 
-impl Given<'_> {
+impl<'p> Given<'p> {
+    /// Reads the result.
+    pub(super) fn tree(&self) -> Result<Tree<'p>, DecodeFailure> {
+        Tree::read(self.result).map_err(|malformed| error(malformed.to_string()))
+    }
+
     /// Makes measurements of it.
     pub(super) fn flatten(self, received_at: EventTime, decoded: &mut Decoded) -> Result<(), DecodeFailure> {
-        flatten(&self.tree, received_at, self.names, decoded)
+        if self.usual.read(self.result, decoded) {
+            return Ok(());
+        }
+        let tree = self.tree()?;
+        flatten(&tree, received_at, self.names, decoded)?;
+        self.usual.learn(&tree, decoded);
+        Ok(())
     }
 }
 
@@ -92,6 +105,7 @@ impl Program {
         Ok(Self {
             sandbox,
             names: Names::default(),
+            usual: Usual::default(),
             steps: limits.steps,
             result_bytes: limits.result_bytes,
             input: Vec::new(),
@@ -101,7 +115,6 @@ impl Program {
 
     /// Decodes one uplink. Whatever comes of it, [`Program::reset`] follows.
     pub(super) fn decode(&mut self, input: &DecoderInput<'_>) -> Result<Given<'_>, DecodeFailure> {
-        let error = |detail: String| DecodeFailure { reason: Reason::DecoderError, detail };
         input.write(self.steps, self.result_bytes, &mut self.input).map_err(error)?;
         self.sandbox.give(&self.input).map_err(|stopped| failure(stopped, Reason::DecoderError))?;
         let status = self.sandbox.decode(&mut self.output).map_err(|stopped| failure(stopped, Reason::DecoderError))?;
@@ -111,12 +124,12 @@ impl Program {
                 Err(error(format!("the result has more than {} bytes: return fewer fields", self.result_bytes)))
             }
             Status::Done => {
-                let (warnings, tree) = self
+                let (warnings, result) = self
                     .output
                     .split_first_chunk()
                     .ok_or_else(|| error("the decoder gave no result: build it with weir's decoder kit".into()))?;
-                let tree = Tree::read(tree).map_err(|malformed| error(malformed.to_string()))?;
-                Ok(Given { warnings: u32::from_le_bytes(*warnings), tree, names: &mut self.names })
+                let warnings = u32::from_le_bytes(*warnings);
+                Ok(Given { warnings, result, names: &mut self.names, usual: &mut self.usual })
             }
             Status::Steps => Err(DecodeFailure { reason: Reason::DecoderSteps, detail: text(&self.output) }),
             Status::Memory => Err(DecodeFailure { reason: Reason::DecoderMemory, detail: text(&self.output) }),
@@ -130,11 +143,31 @@ impl Program {
         self.sandbox.reset()
     }
 
+    /// What the instance holds once it is given an input, as it was loaded before and will be behind.
+    #[cfg(test)]
+    pub(super) fn given(&mut self, input: &DecoderInput<'_>) -> [Vec<u8>; 3] {
+        input.write(self.steps, self.result_bytes, &mut self.input).unwrap();
+        self.sandbox.give(&self.input).unwrap();
+        let held = self.sandbox.held();
+        assert!(self.sandbox.reset());
+        held
+    }
+
+    /// How many rooms the instance remembers.
+    #[cfg(test)]
+    pub(super) fn rooms(&self) -> usize {
+        self.sandbox.rooms()
+    }
+
     /// Whether the instance is exactly as it was loaded.
     #[cfg(test)]
     pub(super) fn is_as_loaded(&mut self) -> bool {
         self.sandbox.is_image()
     }
+}
+
+fn error(detail: String) -> DecodeFailure {
+    DecodeFailure { reason: Reason::DecoderError, detail }
 }
 
 fn invalid(detail: &str) -> DecodeFailure {

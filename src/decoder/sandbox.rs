@@ -7,6 +7,7 @@
 
 use super::cards::{CARD_BYTES, CARDS_EXPORT, GLOBAL_EXPORT_PREFIX};
 use super::compile::Prepared;
+use super::room::Rooms;
 use super::watchdog::Post;
 use wasmer::sys::vm::TrapCode;
 use wasmer::{
@@ -76,7 +77,10 @@ pub(super) struct Sandbox {
     /// Where instructions are counted.
     fuel: Option<Fuel>,
     image: Vec<u8>,
+    rooms: Rooms,
     post: Post,
+    /// Whether nothing has run since the image was taken or gone back to.
+    untouched: bool,
     /// Whether an interrupt has made the instance unusable.
     spoilt: bool,
 }
@@ -115,7 +119,9 @@ impl Sandbox {
             decode,
             fuel,
             image: Vec::new(),
+            rooms: Rooms::default(),
             post,
+            untouched: false,
             spoilt: false,
             store,
             instance,
@@ -150,9 +156,8 @@ impl Sandbox {
 
     /// Writes the input of the next call.
     pub(super) fn give(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        let input = self.input.clone();
         let len = u32::try_from(bytes.len()).map_err(|_| Stopped::Trapped("was given more than 4 GiB".into()))?;
-        let at = self.watched(|store| input.call(store, len))? as usize;
+        let at = self.room(len)? as usize;
         let range = at..at + bytes.len();
         with_bytes(&self.memory.view(&self.store), |memory| match memory.get_mut(range.clone()) {
             Some(room) => {
@@ -167,6 +172,31 @@ impl Sandbox {
             with_bytes(&self.cards.view(&self.store), |cards| cards[marked].fill(1));
         }
         Ok(())
+    }
+
+    /// Asks the guest for room, or does what it would do where it was asked for as much before.
+    fn room(&mut self, len: u32) -> Result<u32, Stopped> {
+        let Self { memory, cards, globals, store, .. } = self;
+        if self.untouched
+            && let Some(room) = self.rooms.find(len)
+        {
+            self.untouched = false;
+            with_bytes(&memory.view(store), |memory| with_bytes(&cards.view(store), |cards| room.write(memory, cards)));
+            for ((global, _), value) in globals.iter().zip(&room.globals).filter(|((_, image), value)| image != *value) {
+                global.set(store, value.clone()).expect("a global that is exported as mutable can be set");
+            }
+            return Ok(room.at);
+        }
+        let (input, was_untouched) = (self.input.clone(), self.untouched);
+        let at = self.watched(|store| input.call(store, len))?;
+        let Self { memory, cards, globals, store, .. } = self;
+        if was_untouched && memory.view(store).data_size() == self.image.len() as u64 {
+            let globals = globals.iter().map(|(global, _)| global.get(store)).collect();
+            with_bytes(&memory.view(store), |memory| {
+                with_bytes(&cards.view(store), |cards| self.rooms.remember(len, at, memory, cards, globals));
+            });
+        }
+        Ok(at)
     }
 
     /// Takes the image that [`Sandbox::reset`] goes back to. Pages of zeros cost it nothing.
@@ -184,6 +214,8 @@ impl Sandbox {
             }
         });
         with_bytes(&self.cards.view(&self.store), |cards| cards.fill(0));
+        self.rooms.clear();
+        self.untouched = true;
     }
 
     /// Undoes everything since the image was taken; false when the instance must be thrown away.
@@ -201,7 +233,23 @@ impl Sandbox {
                 return false;
             }
         }
+        self.untouched = true;
         true
+    }
+
+    /// Memory, cards, and the globals as a text.
+    #[cfg(test)]
+    pub(super) fn held(&mut self) -> [Vec<u8>; 3] {
+        let Self { memory, cards, store, globals, .. } = self;
+        let globals: Vec<Value> = globals.iter().map(|(global, _)| global.get(store)).collect();
+        let copy = |memory: &Memory| with_bytes(&memory.view(store), |bytes| bytes.to_vec());
+        [copy(memory), copy(cards), format!("{globals:?}").into_bytes()]
+    }
+
+    /// How many rooms are remembered.
+    #[cfg(test)]
+    pub(super) fn rooms(&self) -> usize {
+        self.rooms.len()
     }
 
     /// Whether memory and globals are exactly those of the image.
@@ -226,6 +274,7 @@ impl Sandbox {
 
     /// Runs guest code before the eyes of the watchdog.
     fn watched<T>(&mut self, run: impl FnOnce(&mut Store) -> Result<T, RuntimeError>) -> Result<T, Stopped> {
+        self.untouched = false;
         if let Some(fuel) = &self.fuel {
             fuel.fill(&mut self.store);
         }
@@ -239,7 +288,7 @@ impl Sandbox {
     }
 
     fn stopped(&mut self, error: RuntimeError) -> Stopped {
-        let exhausted = self.fuel.as_ref().is_some_and(|fuel| fuel.is_exhausted(&mut self.store));
+        let exhausted = self.fuel.as_ref().is_some_and(|fuel| fuel.take_exhausted(&mut self.store));
         let full = self.memory.ty(&self.store).maximum.is_some_and(|max| self.memory.view(&self.store).size() >= max);
         match error.to_trap() {
             Some(TrapCode::HostInterrupt) => {
@@ -281,15 +330,18 @@ impl Fuel {
     }
 
     fn fill(&self, store: &mut Store) {
-        let mutable = "the counters can be set";
-        self.remaining.set(store, Value::I64(self.per_call as i64)).expect(mutable);
-        self.exhausted.set(store, Value::I32(0)).expect(mutable);
+        self.remaining.set(store, Value::I64(self.per_call as i64)).expect(COUNTERS_CAN_BE_SET);
     }
 
-    fn is_exhausted(&self, store: &mut Store) -> bool {
-        self.exhausted.get(store) != Value::I32(0)
+    /// Whether the last call used it up; the next one is not told.
+    fn take_exhausted(&self, store: &mut Store) -> bool {
+        let exhausted = self.exhausted.get(store) != Value::I32(0);
+        self.exhausted.set(store, Value::I32(0)).expect(COUNTERS_CAN_BE_SET);
+        exhausted
     }
 }
+
+const COUNTERS_CAN_BE_SET: &str = "metering exports its counters as mutable globals";
 
 /// Copies back the blocks whose cards are marked, and clears the marks.
 fn restore(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
@@ -312,14 +364,19 @@ fn restore_avx2(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
 fn restore_plain(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
     /// Most cards are not marked: so many are looked at as a whole. Divides the cards of a page of memory.
     const GROUP: usize = 256;
+    /// And of those in a group that has a marked one, so many.
+    const WORD: usize = 8;
     let cards = &mut cards[..memory.len() / CARD_BYTES];
     for (group, marks) in cards.chunks_exact_mut(GROUP).enumerate() {
         if marks.iter().fold(0, |any, mark| any | mark) == 0 {
             continue;
         }
-        for (index, mark) in marks.iter_mut().enumerate() {
-            if *mark != 0 {
-                let at = (group * GROUP + index) * CARD_BYTES;
+        for (word, marks) in marks.chunks_exact_mut(WORD).enumerate() {
+            if marks.iter().fold(0, |any, mark| any | mark) == 0 {
+                continue;
+            }
+            for (index, mark) in marks.iter_mut().enumerate().filter(|(_, mark)| **mark != 0) {
+                let at = (group * GROUP + word * WORD + index) * CARD_BYTES;
                 memory[at..at + CARD_BYTES].copy_from_slice(&image[at..at + CARD_BYTES]);
                 *mark = 0;
             }

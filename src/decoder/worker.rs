@@ -174,7 +174,7 @@ pub(super) fn try_once(shared: &Shared, kind: DecoderKind, body: &[u8], input: &
 fn try_loaded(program: &mut Program, input: &DecoderInput<'_>) -> Result<Tried, DecodeFailure> {
     let given = program.decode(input)?;
     let (warnings, mut decoded) = (given.warnings, Decoded::default());
-    let result = serde_json::to_value(&given.tree).map_err(|error| DecodeFailure {
+    let result = serde_json::to_value(given.tree()?).map_err(|error| DecodeFailure {
         reason: Reason::DecoderError,
         detail: format!("the result cannot be shown: {error}"),
     })?;

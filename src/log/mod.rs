@@ -34,6 +34,7 @@ mod recover;
 mod scan;
 mod shared;
 mod status;
+mod stretch;
 mod survey;
 mod verify;
 mod writer;

@@ -8,7 +8,7 @@ use super::catalogue::{Place, Segment};
 use super::error::ReadError;
 use super::frame::Kind;
 use super::header::{self, Header};
-use super::index::{BlockIndex, Check, walk};
+use super::index::{BlockIndex, Check};
 use super::position::Position;
 use super::shared::Shared;
 use dataflows::model::{Offset, Partition};
@@ -126,27 +126,20 @@ impl Shared {
         if let Some(index) = self.indexes.get(segment.number) {
             return Ok(index);
         }
-        // One at a time, because a whole segment is in memory meanwhile.
+        // One at a time, since all workers come to a segment at about the same time and need the same one.
         let _building = self.building.lock().expect("nothing panics while it builds an index");
         if let Some(index) = self.indexes.get(segment.number) {
             return Ok(index);
         }
         let identity = &self.identity;
-        let bytes = self.bytes(segment.number, 0..segment.end)?;
-        if Header::parse(&bytes, identity.id, segment.number, identity.partitions)
+        let header = self.bytes(segment.number, 0..segment.end.min(Header::bytes(identity.partitions) as u64))?;
+        if Header::parse(&header, identity.id, segment.number, identity.partitions)
             .is_none_or(|header| header.base != *segment.base)
         {
             return Err(Unreadable::Damaged(segment.number, 0));
         }
         let mut index = BlockIndex::new(identity.partitions);
-        let mut position = Position::clone(&segment.base);
-        let frames_at = Header::bytes(identity.partitions);
-        let stop = walk(&bytes, frames_at, identity.salt, Check::Heads, &mut position, |at, _, position| {
-            index.note(at as u64, position);
-        });
-        if stop != bytes.len() || position.seq != end.seq || position.next != end.next {
-            return Err(Unreadable::Damaged(segment.number, stop as u64));
-        }
+        self.walk_segment(segment, end, Check::Heads, |at, _, _, position| index.note(at, position))?;
         let index = Arc::new(index);
         self.indexes.put(segment.number, index.clone(), index.memory_bytes());
         Ok(index)

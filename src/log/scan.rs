@@ -5,8 +5,7 @@ use super::ScannedRecord;
 use super::catalogue::Segment;
 use super::error::ReadError;
 use super::frame::{self, Kind};
-use super::header::Header;
-use super::index::{Check, walk};
+use super::index::Check;
 use super::position::Position;
 use super::read::Unreadable;
 use super::shared::Shared;
@@ -36,27 +35,19 @@ impl Shared {
         from: &[Offset],
         visit: &mut impl FnMut(ScannedRecord<'_>),
     ) -> Result<(), Unreadable> {
-        let bytes = self.bytes(segment.number, 0..segment.end)?;
-        let mut position = Position::clone(&segment.base);
-        let frames_at = Header::bytes(self.identity.partitions);
-        let stop = walk(&bytes, frames_at, self.identity.salt, Check::Bodies, &mut position, |at, head, _| {
+        self.walk_segment(segment, end, Check::Bodies, |_, head, bytes, _| {
             if head.kind == Kind::Lost {
                 return;
             }
             for (part, place) in head.placed_parts() {
                 let (partition, log_time) = (Partition(part.partition), head.log_time);
                 let wanted = from[usize::from(part.partition)];
-                let records = frame::records(&bytes[at + place.start..at + place.end]);
+                let records = frame::records(&bytes[place]);
                 (part.first..).map(Offset).zip(records).filter(|(offset, _)| *offset >= wanted).for_each(|(offset, body)| {
                     visit(ScannedRecord { partition, offset, log_time, body });
                 });
             }
-        });
-        if stop == bytes.len() && position.seq == end.seq {
-            Ok(())
-        } else {
-            Err(Unreadable::Damaged(segment.number, stop as u64))
-        }
+        })
     }
 }
 

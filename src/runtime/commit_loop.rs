@@ -172,6 +172,8 @@ impl CommitLoop {
                     return Ok(End::Finished);
                 }
             }
+            // The worker takes the rows' memory back.
+            drop(commit);
             tokio::time::sleep_until((begun + SPACING).into()).await;
             self.worker.send(ToWorker::Committed);
         }

@@ -9,13 +9,23 @@ pub struct Pace {
     pub read_bytes: usize,
     /// Records that run through the graph at once. Between two runs the worker listens. Default: 1024.
     pub run_entries: usize,
-    /// Rows that may wait for the committer before the worker stops reading. Default: 200000.
+    /// Rows that may wait for the committers before workers stop reading, all workers together: each has its
+    /// share of the series too, so that a commit holds as many rows of each whatever their number. Default: 200000.
     pub rows_max: usize,
+    /// With so many records to be read, a commit waits until it holds half of [`Self::rows_max`]. Default: 16384.
+    pub backlog_records: u64,
     /// A partition is checkpointed when replaying it would read at least so many records. Default: 100000.
     pub checkpoint_records: u64,
     /// A partition that is worked off to the log's end is checkpointed when its newest checkpoint is so
     /// old, also when few records have come since: the log is kept from there on. Default: 5 min.
     pub checkpoint_age: Duration,
+}
+
+impl Pace {
+    /// Gives the pace of one of so many workers.
+    pub(super) fn of_one_of(self, workers: usize) -> Self {
+        Self { rows_max: self.rows_max.div_ceil(workers), ..self }
+    }
 }
 
 impl Default for Pace {
@@ -24,6 +34,7 @@ impl Default for Pace {
             read_bytes: 256 << 10,
             run_entries: 1024,
             rows_max: 200_000,
+            backlog_records: 16_384,
             checkpoint_records: 100_000,
             checkpoint_age: Duration::from_secs(300),
         }

@@ -6,17 +6,23 @@ use dataflows::model::Outputs;
 const QUARANTINED_BYTES_MAX: usize = 64 << 20;
 
 /// Rows that wait.
+///
+/// State: the rows, and the memory of those that were committed last.
 #[derive(Default)]
 pub(super) struct Pending {
     rows: Outputs,
     quarantined_bytes: usize,
+    /// Empty: the next rows go where those of an earlier commit have been, so that no fresh memory is touched.
+    spare: Outputs,
 }
 
 impl Pending {
-    /// Adds rows behind those that wait.
-    pub(super) fn add(&mut self, mut rows: Outputs) {
-        self.quarantined_bytes += rows.quarantined.iter().map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
-        self.rows.append(&mut rows);
+    /// Lets rows be added behind those that wait.
+    pub(super) fn add(&mut self, add: impl FnOnce(&mut Outputs)) {
+        let waited = self.rows.quarantined.len();
+        add(&mut self.rows);
+        let added = self.rows.quarantined.iter().skip(waited);
+        self.quarantined_bytes += added.map(|q| q.row.record.len() + q.row.detail.len()).sum::<usize>();
     }
 
     /// Gives what waits.
@@ -26,7 +32,14 @@ impl Pending {
 
     /// Hands all of it over.
     pub(super) fn take(&mut self) -> Outputs {
-        std::mem::take(self).rows
+        self.quarantined_bytes = 0;
+        std::mem::replace(&mut self.rows, std::mem::take(&mut self.spare))
+    }
+
+    /// Takes back the memory of rows that are committed.
+    pub(super) fn reuse(&mut self, mut rows: Outputs) {
+        rows.clear();
+        self.spare = rows;
     }
 
     /// Whether the worker should stop reading until the committer has taken what waits.
@@ -55,11 +68,16 @@ mod tests {
             Outputs { quarantined: vec![Placed { partition: Partition(0), offset: Offset(0), row }], ..Outputs::default() }
         };
         let mut pending = Pending::default();
-        pending.add(quarantined(1));
+        pending.add(|rows| rows.append(&mut quarantined(1)));
         assert!(pending.is_full(1) && !pending.is_full(2));
-        pending.add(quarantined(QUARANTINED_BYTES_MAX));
+        pending.add(|rows| rows.append(&mut quarantined(QUARANTINED_BYTES_MAX)));
         assert!(pending.is_full(1000));
-        assert_eq!(pending.take().len(), 2);
+        let handed_over = pending.take();
+        assert_eq!(handed_over.len(), 2);
         assert!(!pending.is_full(1), "what was handed over does not wait");
+        pending.reuse(handed_over);
+        pending.add(|rows| rows.append(&mut quarantined(1)));
+        pending.take();
+        assert!(pending.rows().is_empty(), "what was committed is not handed over again");
     }
 }

@@ -47,6 +47,7 @@ impl WorkerPool {
         guards: &Arc<Guards>,
     ) -> io::Result<Self> {
         let (ended_sender, ended) = mpsc::channel(count);
+        let pace = pace.of_one_of(count);
         let mut pool = Self { handles: Vec::new(), seats: Vec::new(), ended };
         for index in 0..count {
             let (sender, inbox) = std::sync::mpsc::channel();

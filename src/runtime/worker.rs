@@ -224,14 +224,23 @@ impl Worker {
         if self.pending.is_full(self.pace.rows_max) || self.out_of_time() {
             return Ok(false);
         }
+        let is_replaying = self.owned.iter().any(Owned::is_replaying);
         let piece = self.next_piece()?;
         if piece.is_empty() {
             return Ok(false);
         }
-        let mut outputs = self.graph.run(piece.entries);
-        outputs.quarantined.extend(piece.set_aside);
-        self.drop_committed(&mut outputs);
-        self.pending.add(outputs);
+        let Piece { entries, set_aside } = piece;
+        if is_replaying {
+            let mut rows = self.graph.run(entries);
+            rows.quarantined.extend(set_aside);
+            self.drop_committed(&mut rows);
+            self.pending.add(|waiting| waiting.append(&mut rows));
+        } else {
+            self.pending.add(|waiting| {
+                self.graph.run_into(entries, waiting);
+                waiting.quarantined.extend(set_aside);
+            });
+        }
         for owned in &self.owned {
             let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
             self.view.processed(owned.partition, owned.next, open_state, counts);
@@ -262,7 +271,7 @@ impl Worker {
 
     /// Hands what waits to the committer, if that is free. Tells whether it did.
     fn commit(&mut self) -> bool {
-        if self.retained.is_in_flight() || self.out_of_time() {
+        if self.retained.is_in_flight() || self.out_of_time() || self.is_growing() {
             return false;
         }
         let checkpoint = self.checkpoint(self.is_drained());
@@ -278,6 +287,17 @@ impl Worker {
             tracing::debug!("the committer has ended");
         }
         true
+    }
+
+    /// Whether the next commit should hold more. While a backlog is worked off nobody waits for the newest rows,
+    /// and rows are the cheaper to write and to read the more of them are sorted together.
+    fn is_growing(&self) -> bool {
+        let half_full = self.pending.is_full(self.pace.rows_max / 2);
+        let records = |count: fn(&Owned, &Log) -> u64| self.owned.iter().map(|o| count(o, &self.log)).sum::<u64>();
+        !half_full
+            && self.stopping.is_none()
+            && records(|o, log| log.end(o.partition).0.saturating_sub(o.next.0)) >= self.pace.backlog_records
+            && records(|o, _| o.next.0.saturating_sub(o.committed.0)) < self.pace.checkpoint_records
     }
 
     fn advance_of(&self, owned: &Owned) -> Advance {
@@ -310,6 +330,9 @@ impl Worker {
                 owned.committed = advance.to;
             }
             self.view.committed(advance.partition, advance.to);
+        }
+        if let Some(commit) = Arc::into_inner(commit) {
+            self.pending.reuse(commit.outputs);
         }
     }
 

@@ -60,14 +60,19 @@ impl CopyEncoder {
 
     /// Appends a `bigint`.
     pub fn int8(&mut self, value: i64) {
-        self.buffer.put_i32(8);
-        self.buffer.put_i64(value);
+        self.eight(value.to_be_bytes());
     }
 
     /// Appends a `float8`.
     pub fn float8(&mut self, value: f64) {
-        self.buffer.put_i32(8);
-        self.buffer.put_f64(value);
+        self.eight(value.to_be_bytes());
+    }
+
+    /// Appends a field of eight bytes at once with its length: most fields are such.
+    fn eight(&mut self, value: [u8; 8]) {
+        let mut field = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        field[4..].copy_from_slice(&value);
+        self.buffer.put_slice(&field);
     }
 
     /// Appends a `timestamptz`.

@@ -50,23 +50,11 @@ pub(super) enum Row<'a> {
 /// Errors: the class that is not among `classes`.
 pub(super) fn batches<'a>(commit: &'a Commit, classes: &[Class], refused: &RefusedSeriesSet) -> Result<Batches<'a>, ClassNo> {
     let outputs = &commit.outputs;
-    let mut by_class: BTreeMap<(Table, ClassNo), Vec<Row<'a>>> = BTreeMap::new();
-    for placed in &outputs.numbers {
-        by_class.entry((Table::Measurement, placed.row.class)).or_default().push(Row::Number(placed));
-    }
-    for placed in &outputs.texts {
-        by_class.entry((Table::MeasurementText, placed.row.class)).or_default().push(Row::Text(placed));
-    }
-    for placed in &outputs.locations {
-        by_class.entry((Table::MeasurementLocation, placed.row.class)).or_default().push(Row::Location(placed));
-    }
-    for placed in &outputs.partials {
-        let table = match placed.row.level {
-            BucketLevel::Hour => Table::Rollup1h,
-            BucketLevel::Day => Table::Rollup1d,
-        };
-        by_class.entry((table, placed.row.class)).or_default().push(Row::Partial(placed));
-    }
+    let mut by_class = ByClass::new();
+    sort_in(&mut by_class, &outputs.numbers, |row| (Table::Measurement, row.class), Row::Number);
+    sort_in(&mut by_class, &outputs.texts, |row| (Table::MeasurementText, row.class), Row::Text);
+    sort_in(&mut by_class, &outputs.locations, |row| (Table::MeasurementLocation, row.class), Row::Location);
+    sort_in(&mut by_class, &outputs.partials, |row| (rollup(row.level), row.class), Row::Partial);
     let shared = |table: Table, rows: Vec<Row<'a>>| Batch { table: TableName::shared(table), rows };
     let mut tables = vec![
         shared(Table::Device, outputs.devices.iter().map(Row::Device).collect()),
@@ -81,6 +69,28 @@ pub(super) fn batches<'a>(commit: &'a Commit, classes: &[Class], refused: &Refus
     tables.retain(|batch| !batch.rows.is_empty());
     let quarantine = shared(Table::Quarantine, outputs.quarantined.iter().map(Row::Quarantined).collect());
     Ok(Batches { tables, quarantine, set_aside })
+}
+
+/// Rows by table and class.
+type ByClass<'a> = BTreeMap<(Table, ClassNo), Vec<Row<'a>>>;
+
+/// Adds rows to those of their tables. Neighbours mostly go to the same one.
+fn sort_in<'a, T>(
+    by_class: &mut ByClass<'a>,
+    rows: &'a [Placed<T>],
+    class: impl Fn(&T) -> (Table, ClassNo),
+    row: impl Fn(&'a Placed<T>) -> Row<'a>,
+) {
+    for neighbours in rows.chunk_by(|one, next| class(&one.row) == class(&next.row)) {
+        by_class.entry(class(&neighbours[0].row)).or_default().extend(neighbours.iter().map(&row));
+    }
+}
+
+fn rollup(level: BucketLevel) -> Table {
+    match level {
+        BucketLevel::Hour => Table::Rollup1h,
+        BucketLevel::Day => Table::Rollup1d,
+    }
 }
 
 /// Takes the rows of refused series out of their tables.

@@ -38,11 +38,23 @@ use weir::runtime::Pace;
 /// Records of a log.
 const RECORDS: usize = 1200;
 /// One record a commit, each with a checkpoint.
-const RECORD_BY_RECORD: Pace =
-    Pace { read_bytes: 1, run_entries: 1, rows_max: 1, checkpoint_records: 1, checkpoint_age: Duration::ZERO };
+const RECORD_BY_RECORD: Pace = Pace {
+    read_bytes: 1,
+    run_entries: 1,
+    rows_max: 1,
+    backlog_records: 1,
+    checkpoint_records: 1,
+    checkpoint_age: Duration::ZERO,
+};
 /// A few records a run, some runs a commit.
-const SOME: Pace =
-    Pace { read_bytes: 2000, run_entries: 16, rows_max: 100, checkpoint_records: 50, checkpoint_age: Duration::ZERO };
+const SOME: Pace = Pace {
+    read_bytes: 2000,
+    run_entries: 16,
+    rows_max: 100,
+    backlog_records: 20,
+    checkpoint_records: 50,
+    checkpoint_age: Duration::ZERO,
+};
 
 /// A log from a seed, with what the oracle says of it.
 struct Story {

@@ -172,6 +172,9 @@ impl DeviceId {
         if text.len() > Self::LEN_MAX {
             return Err(DeviceIdError::TooLong(text.len()));
         }
+        if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self(text.into()));
+        }
         match text.chars().find(|c| c.is_control() || c.is_whitespace()) {
             Some(c) => Err(DeviceIdError::Character(c)),
             None => Ok(Self(text.into())),

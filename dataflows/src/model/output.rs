@@ -257,6 +257,17 @@ impl Outputs {
         self.len() == 0
     }
 
+    /// Drops all rows and keeps their memory.
+    pub fn clear(&mut self) {
+        self.devices.clear();
+        self.series.clear();
+        self.numbers.clear();
+        self.texts.clear();
+        self.locations.clear();
+        self.partials.clear();
+        self.quarantined.clear();
+    }
+
     /// Moves the rows of `other` behind these.
     pub fn append(&mut self, other: &mut Self) {
         self.devices.append(&mut other.devices);

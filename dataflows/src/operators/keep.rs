@@ -7,28 +7,31 @@ use crate::element::{Body, Cause, Element, Epoch, Measured, Outcome};
 use crate::limits::REFUSED_ROWS_PER_UPLINK_MAX;
 use crate::model::{CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Uplink};
 use crate::series::fleet::Fleet;
+use std::cell::RefCell;
+use std::rc::Rc;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-/// Makes rows of the elements.
+/// Makes rows of the elements and puts them into the hands of the graph's owner, behind those that are in `rows`.
+/// Nothing flows out: the frontier of the output tells of which epochs all rows are there.
 ///
 /// State: [`Kept`], per partition. Cost: one map lookup an uplink, then a few nanoseconds and the
 /// row for each measurement.
-pub(crate) fn keep<'scope>(elements: Elements<'scope, Outcome>, kept: Shared<Kept>) -> StreamVec<'scope, Epoch, Outputs> {
-    elements.unary::<Builder<Outputs>, _, _, _>(Pipeline, "Keep", move |initial, _info| {
+pub(crate) fn keep<'scope>(
+    elements: Elements<'scope, Outcome>,
+    kept: Shared<Kept>,
+    rows: Rc<RefCell<Outputs>>,
+) -> StreamVec<'scope, Epoch, ()> {
+    elements.unary::<Builder<()>, _, _, _>(Pipeline, "Keep", move |initial, _info| {
         drop(initial);
-        move |input, output| {
-            input.for_each(|capability, elements| {
-                let mut kept = kept.borrow_mut();
-                let mut rows = Outputs::default();
+        move |input, _output| {
+            input.for_each(|_capability, elements| {
+                let (mut kept, mut rows) = (kept.borrow_mut(), rows.borrow_mut());
                 for element in elements.drain(..) {
                     let partition = element.cause.partition;
                     let kept = kept.get_mut(&partition).expect("records of partitions that are not owned never enter");
                     kept.take(element, &mut rows);
-                }
-                if !rows.is_empty() {
-                    output.session(&capability).give(rows);
                 }
             });
         }

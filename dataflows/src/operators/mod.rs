@@ -6,14 +6,12 @@
 //! | [`lookup`] | uplinks as the log holds them, the arrangement | uplinks with what was in effect at their offset |
 //! | [`dedup`] | the same | the first copy of each |
 //! | [`decode`] | the same | measurements with storable values and credible times, or why not |
-//! | [`keep`] | measurements | rows: what changed, closed buckets, catalogue, quarantine |
-//! | [`collect`] | rows | the same, in the hands of the graph's owner |
+//! | [`keep`] | measurements | rows, in the hands of the graph's owner: what changed, closed buckets, catalogue, quarantine |
 //!
 //! Channels are pipelines: a record never leaves its worker. All but `lookup` take elements as they
 //! come, hold no capability between activations, and so never hold back the frontier. State lives
 //! in cells keyed by partition, so that the graph's owner can take and give it between runs.
 
-pub(crate) mod collect;
 pub(crate) mod decode;
 pub(crate) mod dedup;
 pub(crate) mod keep;

@@ -15,9 +15,11 @@ mod name;
 mod place;
 mod records;
 mod time;
+mod usual;
 
 pub(super) use name::Names;
 pub(super) use time::iso;
+pub(super) use usual::Usual;
 
 use super::tree::Tree;
 use dataflows::decode::{DecodeFailure, Decoded, Rejected};
@@ -78,8 +80,7 @@ impl Flattening<'_> {
     }
 
     fn object(&mut self, fields: &Fields<'_>, at: Option<EventTime>) -> Flattened {
-        let is_plain = !fields.iter().any(|(key, _)| records::is_key(key) || time::is_key(key) || place::is_key(key));
-        if is_plain {
+        if fields.iter().all(|(key, _)| is_plain(key)) {
             return fields.iter().try_for_each(|(key, tree)| self.field(key, tree, at));
         }
         if let Some(record) = records::point(fields) {
@@ -191,6 +192,11 @@ impl Flattening<'_> {
             ),
         })
     }
+}
+
+/// Whether a key says nothing of the object beside it.
+fn is_plain(key: &str) -> bool {
+    !(records::is_key(key) || time::is_key(key) || place::is_key(key))
 }
 
 /// Whether a list holds objects that have times of their own, and nothing else.

@@ -1,7 +1,7 @@
 //! Every convention as data: a result in JSON, and the rows that it stands for.
 
 use super::super::tree::Tree;
-use super::{FIELDS_MAX, Names, flatten};
+use super::{FIELDS_MAX, Names, Usual, flatten};
 use dataflows::decode::Decoded;
 use dataflows::model::{EventTime, Reason, Value};
 use proptest::prelude::*;
@@ -138,6 +138,56 @@ fn a_name_is_allocated_once() {
     assert!(std::sync::Arc::ptr_eq(&first.field, &second.field));
 }
 
+/// Gives the binary form of a result without lists.
+fn encoded(tree: &Tree<'_>) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    match tree {
+        Tree::Nothing => vec![0],
+        Tree::Boolean(truth) => vec![1 + u8::from(*truth)],
+        Tree::Number(number) => [&[3], &number.to_le_bytes()[..]].concat(),
+        Tree::Text(content) => [vec![4], text(content)].concat(),
+        Tree::Object(fields) => {
+            let mut bytes = [&[6], &(fields.len() as u32).to_le_bytes()[..]].concat();
+            fields.iter().for_each(|(key, value)| bytes.extend([text(key), encoded(value)].concat()));
+            bytes
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_result_like_an_earlier_one_is_read_without_a_tree() {
+    let (mut usual, mut names) = (Usual::default(), Names::default());
+    let mut learn = |json: &str| {
+        let (tree, mut decoded) = (Tree::from_json(json).unwrap(), Decoded::default());
+        flatten(&tree, RECEIVED_AT, &mut names, &mut decoded).unwrap();
+        usual.learn(&tree, &decoded);
+        decoded
+    };
+    let learnt = learn(r#"{"t": 21.5, "open": true}"#);
+    ["{}", r#"{"time": 1}"#, r#"{"lat": 1}"#, r#"{"é": 1}"#, r#"{"a": {"b": 1}}"#, r#"{"a": "x"}"#].into_iter().for_each(
+        |json| {
+            learn(json);
+        },
+    );
+    let read = |bytes: &[u8]| {
+        let mut decoded = Decoded::default();
+        let is_read = usual.read(bytes, &mut decoded);
+        assert!(is_read || decoded == Decoded::default());
+        is_read.then_some(decoded)
+    };
+    let object = |json: &str| encoded(&Tree::from_json(json).unwrap());
+    assert_eq!(read(&object(r#"{"t": 21.5, "open": true}"#)), Some(learnt));
+    assert_eq!(read(&object("{}")), Some(Decoded::default()));
+    for other in
+        [r#"{"t": 21.5}"#, r#"{"open": true, "t": 21.5}"#, r#"{"t": 21.5, "open": null}"#, r#"{"time": 1}"#, r#"{"lat": 1}"#]
+    {
+        assert_eq!(read(&object(other)), None, "{other}");
+    }
+    assert_eq!(read(&[object(r#"{"t": 21.5, "open": true}"#), vec![0]].concat()), None);
+    assert_eq!(read(&object(r#"{"t": 21.5, "open": true}"#)[..20]), None);
+}
+
 fn any_tree() -> impl Strategy<Value = Tree<'static>> {
     let key = prop_oneof![
         Just("timestamp"),
@@ -177,6 +227,19 @@ fn any_tree() -> impl Strategy<Value = Tree<'static>> {
     })
 }
 
+/// Objects that are often alike.
+fn any_flat_object() -> impl Strategy<Value = Tree<'static>> {
+    let key = prop_oneof![Just("a"), Just("b"), Just("a-b"), Just("é"), Just("time"), Just("lat"), Just("lng")];
+    let leaf = prop_oneof![
+        4 => (0.0..9.0).prop_map(Tree::Number),
+        2 => any::<bool>().prop_map(Tree::Boolean),
+        1 => Just(Tree::Number(f64::NAN)),
+        1 => Just(Tree::Nothing),
+        1 => Just(Tree::Text("2022-10-12T08:02:38Z".into())),
+    ];
+    proptest::collection::vec((key.prop_map(Into::into), leaf), 0..3).prop_map(Tree::Object)
+}
+
 proptest! {
     #[test]
     fn any_tree_becomes_storable_rows_or_is_refused(tree in any_tree()) {
@@ -192,6 +255,20 @@ proptest! {
                 Value::Location { latitude, longitude, .. } => prop_assert!(latitude.abs() <= 90.0 && longitude.abs() <= 180.0),
                 Value::Boolean(_) => {}
             }
+        }
+    }
+
+    #[test]
+    fn what_was_learnt_does_not_show(results in proptest::collection::vec(any_flat_object(), 1..12)) {
+        let (mut usual, mut names) = (Usual::default(), Names::default());
+        for tree in results {
+            let (mut got, mut expected) = (Decoded::default(), Decoded::default());
+            flatten(&tree, RECEIVED_AT, &mut Names::default(), &mut expected).unwrap();
+            if !usual.read(&encoded(&tree), &mut got) {
+                flatten(&tree, RECEIVED_AT, &mut names, &mut got).unwrap();
+                usual.learn(&tree, &got);
+            }
+            prop_assert_eq!(got, expected);
         }
     }
 }
