@@ -1,8 +1,8 @@
 //! Which rows of a commit are copied straight into the columnstore of TimescaleDB Community.
 //!
 //! Invariant: only rows of chunks that are closed, many of a series together, so that each becomes a segment
-//! worth having. History that is imported comes like that. Two rows of a series a commit, as a fleet sends
-//! them, made of 20 million measurements segments of five times the processor time and twice the room of rows.
+//! worth having. History that is imported comes like that. With the one row of a series that a fleet's commit
+//! brings, it takes twice the processor time of a B-tree and three times its room.
 
 use super::classes::Class;
 use super::error::{Doing, StoreError};
