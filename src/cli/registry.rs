@@ -127,13 +127,18 @@ pub(super) struct AddClass {
     /// The stretch of time that one partition or chunk holds.
     #[arg(long, value_name = "INTERVAL", default_value = "1 day")]
     chunk_interval: String,
+    /// How long after its end a chunk goes to the columnstore of TimescaleDB Community, such as "1 week", or "never".
+    #[arg(long, value_name = "INTERVAL", default_value = "2 days")]
+    compress_after: String,
 }
 
 impl AddClass {
     async fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let Self { name, raw_retention, rollup_retention, chunk_interval } = self;
+        let Self { name, raw_retention, rollup_retention, chunk_interval, compress_after } = self;
         let client = settings.client().await?;
-        let no = admin::add_class(&client, &NewClass { name, raw_retention, rollup_retention, chunk_interval }).await?;
+        let compress_after = (compress_after != "never").then_some(compress_after);
+        let class = NewClass { name, raw_retention, rollup_retention, chunk_interval, compress_after };
+        let no = admin::add_class(&client, &class).await?;
         println!("Added class {no}.");
         Ok(())
     }

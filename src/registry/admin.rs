@@ -77,6 +77,8 @@ pub struct NewClass {
     pub rollup_retention: Option<String>,
     /// The width of a partition or chunk.
     pub chunk_interval: String,
+    /// How long after its end a chunk goes to the columnstore, where there is one; never where it is not said.
+    pub compress_after: Option<String>,
 }
 
 /// What a new tenant is.
@@ -142,10 +144,11 @@ pub struct NewToken {
 /// Adds a retention class and gives its number. Its tables are made by `weir migrate`, or by the daemon
 /// when it first needs them.
 pub async fn add_class(client: &Client, new: &NewClass) -> Result<i16, AdminError> {
-    let sql = "INSERT INTO retention_class (class_no, name, raw_retention, rollup_retention, chunk_interval)
-               SELECT max(class_no) + 1, $1, $2::text::interval, $3::text::interval, $4::text::interval FROM retention_class
-               RETURNING class_no";
-    one(client, "class", &new.name, sql, &[&new.name, &new.raw_retention, &new.rollup_retention, &new.chunk_interval]).await
+    let sql = "INSERT INTO retention_class (class_no, name, raw_retention, rollup_retention, chunk_interval, compress_after)
+               SELECT max(class_no) + 1, $1, $2::text::interval, $3::text::interval, $4::text::interval, $5::text::interval
+               FROM retention_class RETURNING class_no";
+    let NewClass { name, raw_retention, rollup_retention, chunk_interval, compress_after } = new;
+    one(client, "class", name, sql, &[name, raw_retention, rollup_retention, chunk_interval, compress_after]).await
 }
 
 /// Adds a tenant and gives its number.
@@ -255,7 +258,7 @@ impl Kind {
     /// What is listed, in the order in which it is read best.
     pub fn columns(self) -> &'static [&'static str] {
         match self {
-            Self::Class => &["no", "name", "raw_retention", "rollup_retention", "chunk_interval", "tenants"],
+            Self::Class => &["no", "name", "raw_retention", "rollup_retention", "chunk_interval", "compress_after", "tenants"],
             Self::Tenant => &["no", "name", "zone", "heartbeat", "lateness_horizon", "class", "devices"],
             Self::Template => &["no", "tenant", "name", "decoding", "decoder", "devices", "fields"],
             Self::Decoder => &["decoder", "kind", "name", "bytes", "added_at"],
@@ -269,7 +272,7 @@ impl Kind {
         match self {
             Self::Class => {
                 "SELECT c.name AS key, NULL::text AS tenant, c.class_no AS no, c.name, c.raw_retention::text, c.rollup_retention::text,
-                        c.chunk_interval::text, (SELECT count(*) FROM tenant t WHERE t.class_no = c.class_no) AS tenants
+                        c.chunk_interval::text, c.compress_after::text, (SELECT count(*) FROM tenant t WHERE t.class_no = c.class_no) AS tenants
                  FROM retention_class c"
             }
             Self::Tenant => {

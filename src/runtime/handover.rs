@@ -40,7 +40,7 @@ impl Offer {
     pub(super) fn new(dir: &Path, listener: TcpListener) -> io::Result<Self> {
         let path = path(dir);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Self { door: UnixListener::bind(path)?, listener }),
         }
     }

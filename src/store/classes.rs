@@ -14,6 +14,7 @@ pub(super) struct Class {
     pub(super) raw_retention_us: Option<i64>,
     pub(super) rollup_retention_us: Option<i64>,
     pub(super) chunk_interval_us: i64,
+    pub(super) compress_after_us: Option<i64>,
 }
 
 /// Reads all classes, by number; the first is the standard one.
@@ -21,10 +22,12 @@ pub(super) async fn read(client: &Client) -> Result<Vec<Class>, Error> {
     // Bounded here too, since the checks of the table can be dropped.
     let us = |column: &str| format!("(extract(epoch FROM least({column}, interval '100 years')) * 1000000)::int8");
     let (raw, rollup, chunk) = (us("raw_retention"), us("rollup_retention"), us("greatest(chunk_interval, interval '1 hour')"));
-    // `least` skips nulls, which mean that nothing is ever dropped.
+    let compress = us("compress_after");
+    // `least` skips nulls, which mean that nothing is ever dropped or compressed.
     let sql = format!(
         "SELECT class_no, name, CASE WHEN raw_retention IS NOT NULL THEN {raw} END, \
-         CASE WHEN rollup_retention IS NOT NULL THEN {rollup} END, {chunk} FROM retention_class ORDER BY class_no"
+         CASE WHEN rollup_retention IS NOT NULL THEN {rollup} END, {chunk}, \
+         CASE WHEN compress_after IS NOT NULL THEN {compress} END FROM retention_class ORDER BY class_no"
     );
     let class = |row: tokio_postgres::Row| Class {
         no: ClassNo(row.get::<_, i16>(0).cast_unsigned()),
@@ -32,6 +35,7 @@ pub(super) async fn read(client: &Client) -> Result<Vec<Class>, Error> {
         raw_retention_us: row.get(2),
         rollup_retention_us: row.get(3),
         chunk_interval_us: row.get(4),
+        compress_after_us: row.get(5),
     };
     Ok(client.query(&sql, &[]).await?.into_iter().map(class).collect())
 }

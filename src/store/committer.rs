@@ -6,9 +6,10 @@
 use super::bisect::{self, RefusedRow, WhollyRefused};
 use super::classes::{self, Class};
 use super::commit::{Commit, CommitError, Committed, Refused, StopReason, failed};
+use super::direct::Direct;
 use super::level::Layout;
 use super::refusals::{RefusedSeries, RefusedSeriesSet};
-use super::rows::{self, Batches, Row};
+use super::rows::{self, Batch, Batches, Row};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, remedy};
 use super::{Store, StoreError, ranges};
@@ -63,7 +64,7 @@ impl Committer {
     }
 
     async fn commit_on(&mut self, session: &mut Session, commit: &Commit) -> Result<Committed, CommitError> {
-        let mut care = Care::Whole;
+        let mut care = if session.copies_directly { Care::Direct } else { Care::Whole };
         let mut partitions_made = false;
         // Series that this commit finds to be refused.
         let mut found = Vec::new();
@@ -87,6 +88,8 @@ impl Committer {
                 Err(Failure::Server(source)) => source,
             };
             match remedy(&source) {
+                // What the direct way cannot do may be done the plain way.
+                Remedy::Bisect | Remedy::Stop | Remedy::MakePartition if care == Care::Direct => care = Care::Whole,
                 Remedy::MakePartition if !partitions_made => {}
                 Remedy::Bisect | Remedy::MakePartition if care == Care::Whole => care = Care::Halves,
                 Remedy::Retry => return Err(CommitError::Retry(failed(source))),
@@ -160,6 +163,7 @@ impl Committer {
         session.begin(&commit.advances).await?;
         let mut committed = Committed::default();
         let refused = match care {
+            Care::Direct => self.write_directly(session, commit, batches, &mut committed).await?,
             Care::Whole => write_whole(session, batches, &mut committed).await?,
             Care::Halves => bisect::write(session, commit, batches, &mut self.wholly_refused, &mut committed).await?,
         };
@@ -180,16 +184,39 @@ impl Committer {
             Err(error) if answer_lost(&error) => return Err(Failure::AnswerLost(error)),
             Err(error) => return Err(error.into()),
         }
-        if care == Care::Whole && committed.rows > batches.quarantine.rows.len() as u64 {
+        if care != Care::Halves && committed.rows > batches.quarantine.rows.len() as u64 {
             self.wholly_refused = WhollyRefused::default();
         }
         Ok(committed)
+    }
+
+    /// Writes all tables but the quarantine, rows that suit straight into the columnstore.
+    async fn write_directly(
+        &self,
+        session: &mut Session,
+        commit: &Commit,
+        batches: &Batches<'_>,
+        committed: &mut Committed,
+    ) -> Result<Vec<RefusedRow>, Failure> {
+        let reached_us = commit.advances.iter().map(|advance| advance.log_time.0).max().unwrap_or(i64::MIN);
+        for Batch { table, rows } in &batches.tables {
+            let class = self.classes.iter().find(|class| table.table.named(class) == *table);
+            let direct = class.and_then(|class| Direct::of(table.table, class, reached_us));
+            committed.bytes += match direct.and_then(|direct| direct.split(rows)) {
+                None => session.write(table, rows).await?,
+                Some((as_ever, direct)) => session.write(table, &as_ever).await? + session.write_directly(table, &direct).await?,
+            };
+            committed.rows += rows.len() as u64;
+        }
+        Ok(Vec::new())
     }
 }
 
 /// How rows are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Care {
+    /// A table at once, in part straight into the columnstore.
+    Direct,
     /// A table at once.
     Whole,
     /// By halves, setting aside the rows that the database refuses.

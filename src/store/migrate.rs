@@ -3,15 +3,16 @@
 
 use super::error::Doing;
 use super::level::Layout;
-use super::{Level, PARTITIONS_MAX, Store, StoreError, classes, sqlstate};
+use super::{Level, PARTITIONS_MAX, Store, StoreError, classes, columnstore, sqlstate};
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
 /// Every file of `migrations/`, in order.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__registry", include_str!("../../migrations/V1__registry.sql")),
     ("V2__progress", include_str!("../../migrations/V2__progress.sql")),
     ("V3__numbers_and_logs", include_str!("../../migrations/V3__numbers_and_logs.sql")),
+    ("V5__columnstore", include_str!("../../migrations/V5__columnstore.sql")),
 ];
 
 /// Held while migrating, so that daemons that start together do it one after the other.
@@ -48,7 +49,11 @@ impl Store {
             setting(&client, "layout", layout.as_str()).await?;
         }
         self.level = level(&client).await?;
-        classes::ensure(&client, self.level.layout(), classes::Views::Renew).await
+        classes::ensure(&client, self.level.layout(), classes::Views::Renew).await?;
+        if self.level == Level::TimescaleCommunity {
+            columnstore::ensure(&client).await?;
+        }
+        Ok(())
     }
 
     /// How many partitions the database was made for.

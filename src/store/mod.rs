@@ -7,20 +7,23 @@
 //! | module | does |
 //! |---|---|
 //! | `migrate`, `classes`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
+//! | `columnstore`, `direct` | set tables up for the columnstore, where the database has one; tell which rows go there at once |
 //! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
 //! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
 //! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
-//! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention |
+//! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention, puts chunks into the columnstore |
 
 mod adoption;
 mod bisect;
 mod catalogue;
 mod checkpoint;
 mod classes;
+mod columnstore;
 mod commit;
 mod committer;
 mod config;
 pub mod copy;
+mod direct;
 mod error;
 mod level;
 mod listen;

@@ -8,7 +8,7 @@ use super::refusals::RefusedSeries;
 use super::rows::Row;
 use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
-use super::{Store, StoreError};
+use super::{Level, Store, StoreError, direct};
 use bytes::Bytes;
 use dataflows::model::Partition;
 use futures_util::SinkExt;
@@ -52,6 +52,8 @@ pub(super) struct Session {
     advance: Statement,
     copies: HashMap<TableName, Statement>,
     encoder: CopyEncoder,
+    /// Whether rows can be copied straight into the columnstore.
+    pub(super) copies_directly: bool,
 }
 
 impl Session {
@@ -66,7 +68,8 @@ impl Session {
             Err(error) if error.code().is_some_and(|state| state.code() == "42P01") => return Err(StoreError::NotMigrated),
             Err(source) => return Err(StoreError::Query { doing: "the commit could not be prepared", source }),
         };
-        Ok(Self { client, advance, copies: HashMap::new(), encoder: CopyEncoder::default() })
+        let copies_directly = store.level == Level::TimescaleCommunity && direct::is_offered(&client).await?;
+        Ok(Self { client, advance, copies: HashMap::new(), encoder: CopyEncoder::default(), copies_directly })
     }
 
     /// Opens the transaction and moves the progress of its partitions, in one round trip.
@@ -98,6 +101,14 @@ impl Session {
             Table::Series => self.upsert_series(rows).await.map(|()| 0),
             _ => Ok(self.copy(table, rows).await?),
         }
+    }
+
+    /// Copies rows straight into the columnstore, where their table is set up for it. Gives their bytes.
+    pub(super) async fn write_directly(&mut self, table: &TableName, rows: &[Row<'_>]) -> Result<u64, Failure> {
+        self.client.batch_execute("SET LOCAL timescaledb.enable_direct_compress_copy = on").await?;
+        let bytes = self.copy(table, rows).await?;
+        self.client.batch_execute("SET LOCAL timescaledb.enable_direct_compress_copy = off").await?;
+        Ok(bytes)
     }
 
     async fn copy(&mut self, table: &TableName, rows: &[Row<'_>]) -> Result<u64, Error> {

@@ -50,6 +50,11 @@ async fn what_is_registered_is_listed_shown_and_removed() {
     assert_eq!(all(&list("device", &["--tenant", "acme"]), "id"), ["24e124136b502217"]);
     assert_eq!(list("device", &[]).len(), 2);
     assert_eq!(all(&list("token", &[]), "name"), ["ttn"]);
+    place.weir(&["class", "add", "brief", "--compress-after", "6 hours"]).well();
+    place.weir(&["class", "add", "loose", "--compress-after", "never"]).well();
+    let classes = list("class", &[]);
+    let after = |name: &str| &classes.iter().find(|class| class["name"] == name).unwrap()["compress_after"];
+    assert_eq!([after("standard"), after("brief"), after("loose")], [&json!("2 days"), &json!("06:00:00"), &json!(null)]);
     let table = place.weir(&["device", "list"]).well().out;
     assert!(table.lines().count() == 3 && table.contains("24e124136b502217"), "{table}");
 

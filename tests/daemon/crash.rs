@@ -15,6 +15,13 @@ async fn crash_kill_on_timescale() {
 }
 
 #[tokio::test]
+async fn crash_kill_on_timescale_community() {
+    if let Some(kind) = Kind::community() {
+        crash_kill(kind, 9, Duration::from_secs(25)).await;
+    }
+}
+
+#[tokio::test]
 async fn crash_kill_on_plain_postgres() {
     crash_kill(Kind::Plain, 9, Duration::from_secs(25)).await;
 }

@@ -32,6 +32,13 @@ async fn a_case_is_measured_verified_and_reported_on_timescale() {
 }
 
 #[tokio::test]
+async fn a_case_is_measured_verified_and_reported_on_timescale_community() {
+    if let Some(kind) = Kind::community() {
+        smoke(kind).await;
+    }
+}
+
+#[tokio::test]
 async fn a_case_is_measured_verified_and_reported_on_plain_postgres() {
     smoke(Kind::Plain).await;
 }

@@ -4,6 +4,8 @@
 //! The way from the log to the tables is the real one: a log on disk, decoders in wasm, workers,
 //! committers, a server. Every log is written from a seed, which a failure prints.
 
+#[path = "../support/columnstore.rs"]
+mod columnstore;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/database.rs"]
 mod database;
@@ -20,6 +22,7 @@ mod scenario;
 #[path = "../support/tables.rs"]
 mod tables;
 
+use columnstore::compress_all;
 use database::Kind;
 use dataflows::model::{Counts, Partition};
 use dataflows::oracle::Oracle;
@@ -153,6 +156,10 @@ async fn check_cut(kind: Kind, seed: u64) {
     let mut committed = 0;
     for (workers, pace, lag) in [(2, SOME, records * 2 / 3), (4, RECORD_BY_RECORD, records / 3)] {
         target.work_until(log, decoders, workers, pace, lag).await;
+        if kind == Kind::Community {
+            // What is written from now on joins rows of the columnstore.
+            assert!(compress_all(&target.client).await > 0);
+        }
         let before = std::mem::replace(&mut committed, target.committed().await);
         assert!(
             before < committed && committed < records,
@@ -160,11 +167,14 @@ async fn check_cut(kind: Kind, seed: u64) {
         );
     }
     target.work_off(log, decoders, 1, SOME).await;
+    if kind == Kind::Community {
+        compress_all(&target.client).await;
+    }
     let run = story.run(kind, "cut off twice");
     assert_equal(Tables::read(&target.client).await, story.expected(), &run);
 }
 
-macro_rules! on_both_servers {
+macro_rules! on_every_server {
     ($($name:ident: $check:path [$($argument:expr),*];)+) => {
         mod plain {
             use super::*;
@@ -174,10 +184,18 @@ macro_rules! on_both_servers {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $check(Kind::Timescale, $($argument),*).await; })+
         }
+        mod community {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+                if let Some(kind) = Kind::community() {
+                    $check(kind, $($argument),*).await;
+                }
+            })+
+        }
     };
 }
 
-on_both_servers! {
+on_every_server! {
     one_worker: check [1, 1];
     two_workers: check [2, 2];
     four_workers: check [4, 3];

@@ -1,6 +1,7 @@
-//! What is answered, in whole, on plain PostgreSQL and on TimescaleDB alike: files under `tests/golden/query`, which
+//! What is answered, in whole, on plain PostgreSQL, on TimescaleDB and from its columnstore alike: files under `tests/golden/query`, which
 //! `UPDATE_GOLDEN=1` writes anew.
 
+use crate::columnstore::compress_all;
 use crate::database::Kind;
 use crate::fixture::{DEVICE, Fixture};
 use std::path::Path;
@@ -17,8 +18,7 @@ fn golden(name: &str, body: &str) {
 /// The range that holds all rows of the day.
 const RANGE: &str = "from=2026-11-22&to=2026-11-22T13:00:00Z";
 
-async fn all(kind: Kind) {
-    let fixture = Fixture::new(kind).await;
+async fn all(fixture: &Fixture) {
     let check = async |name: &str, path: &str| {
         let answered = fixture.get(path).await;
         assert_eq!(answered.status, 200, "{path}: {}", answered.body);
@@ -47,12 +47,31 @@ async fn all(kind: Kind) {
 
 #[tokio::test]
 async fn answers_on_plain_postgres_are_the_golden_ones() {
-    all(Kind::Plain).await;
+    all(&Fixture::new(Kind::Plain).await).await;
 }
 
 #[tokio::test]
 async fn answers_on_timescale_are_the_golden_ones() {
-    all(Kind::Timescale).await;
+    all(&Fixture::new(Kind::Timescale).await).await;
+}
+
+#[tokio::test]
+async fn answers_from_the_columnstore_are_the_golden_ones() {
+    let Some(kind) = Kind::community() else { return };
+    let fixture = Fixture::new(kind).await;
+    all(&fixture).await;
+    let client = fixture.client().await;
+    assert!(compress_all(&client).await > 3);
+    all(&fixture).await;
+    // The newest rows of each table beside the columnstore, as late ones are.
+    for (table, time) in [("measurement", "ts"), ("measurement_text", "ts"), ("rollup_1h", "bucket"), ("rollup_1d", "bucket")] {
+        let newest = format!("FROM {table} WHERE {time} >= '2026-11-21 23:00Z'");
+        let beside = format!(
+            "CREATE TEMP TABLE late AS SELECT * {newest}; DELETE {newest}; INSERT INTO {table} SELECT * FROM late; DROP TABLE late"
+        );
+        client.batch_execute(&beside).await.unwrap();
+    }
+    all(&fixture).await;
 }
 
 #[tokio::test]

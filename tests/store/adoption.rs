@@ -1,7 +1,7 @@
 //! Going on with another log, with an old copy, with one that lost its beginning.
 
 use crate::fixture::{Fixture, LOG, PARTITION, after, commit};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{Counts, Offset, Outputs, Partition};
 use uuid::Uuid;
@@ -110,7 +110,7 @@ async fn another_number_of_partitions_is_refused(kind: Kind) {
     assert!(matches!(error, StoreError::PartitionCount { database: 16, asked: 8 }), "{error}");
 }
 
-on_both_servers!(
+on_every_server!(
     a_log_that_was_left_goes_on_where_it_was,
     a_preview_changes_nothing,
     a_log_without_its_beginning_begins_with_an_empty_state,

@@ -1,7 +1,7 @@
 //! Rows that the database refuses go to quarantine; all beside them go on.
 
 use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, series, stored};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{BucketLevel, DeviceNo, FieldNo, Outputs, SeriesId, ValueKind};
 use std::time::{Duration, Instant};
@@ -214,7 +214,7 @@ async fn a_lack_of_permission_stops_the_commit(kind: Kind) {
     committer.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap();
 }
 
-on_both_servers!(
+on_every_server!(
     a_check_of_the_user_sets_single_rows_aside,
     a_deferred_constraint_is_caught_too,
     a_time_that_no_timestamp_holds_is_set_aside,

@@ -1,7 +1,7 @@
 //! What is committed is what is read.
 
 use crate::fixture::{DAY, Fixture, LOG, PARTITION, after, commit, numbers, partial, placed, series, stored};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{
     BucketLevel, CatalogueDevice, ClassNo, Counts, DAY_US, Device, DeviceId, DeviceNo, HOUR_US, LogTime, Offset, Outputs,
@@ -138,7 +138,7 @@ async fn days_far_apart_find_their_partitions(kind: Kind) {
     // Somebody drops one; it is made again.
     let drop = match kind {
         Kind::Plain => "DROP TABLE measurement__20261121",
-        Kind::Timescale => "SELECT drop_chunks('measurement', older_than => timestamptz '2026-11-22')",
+        Kind::Timescale | Kind::Community => "SELECT drop_chunks('measurement', older_than => timestamptz '2026-11-22')",
     };
     fixture.client.batch_execute(drop).await.unwrap();
     let outputs = Outputs { numbers: vec![placed(1, stored(0, DAY - HOUR_US, 9.0))], ..Outputs::default() };
@@ -235,7 +235,7 @@ async fn a_wide_commit_is_whole(kind: Kind) {
     assert_eq!(fixture.number(disorder).await, 0);
 }
 
-on_both_servers!(
+on_every_server!(
     every_table_takes_its_rows,
     a_commit_may_be_empty,
     a_series_changes_its_class_and_its_tables,

@@ -1,7 +1,7 @@
 //! Exactly once: stale owners, stale offsets, lost answers.
 
 use crate::fixture::{Fixture, LOG, PARTITION, after, commit, numbers};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use crate::support::proxy::Proxy;
 use dataflows::model::Offset;
@@ -120,7 +120,7 @@ async fn a_commit_dropped_halfway_leaves_nothing(kind: Kind) {
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 1);
 }
 
-on_both_servers!(
+on_every_server!(
     a_stale_offset_is_fenced,
     a_second_daemon_fences_the_first,
     an_unfinished_commit_is_waited_for_then_fenced,

@@ -1,7 +1,7 @@
 //! The indexes of chunks and partitions.
 
 use crate::fixture::{DAY, DEVICE, Fixture, after, commit, placed};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{ClassNo, EventTime, FieldNo, HOUR_US, Outputs, SeriesId, Stored};
 use weir::store::Taken;
@@ -83,7 +83,7 @@ async fn one_daemon_makes_indexes_at_a_time(kind: Kind) {
     assert!(first.round(Filling::Steady).await.unwrap().is_some(), "it goes on");
 }
 
-on_both_servers!(
+on_every_server!(
     a_filled_chunk_gets_a_tree_and_an_empty_one_nothing,
     a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone,
     what_a_broken_off_making_left_is_made_anew,

@@ -1,10 +1,11 @@
-//! The store against real servers: PostgreSQL alone, and with TimescaleDB.
+//! The store against real servers: PostgreSQL alone, and with both editions of TimescaleDB.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod adoption;
 mod bisect;
+mod columnstore;
 mod commit;
 mod copy;
 mod fencing;
@@ -15,8 +16,8 @@ mod migrate;
 mod progress;
 mod registry;
 
-/// Makes two tests of each function, one for each server.
-macro_rules! on_both_servers {
+/// Makes a test of each function for each server. Those for the Community edition are run where there is one.
+macro_rules! on_every_server {
     ($($name:ident),+ $(,)?) => {
         mod plain {
             $(#[tokio::test] async fn $name() { super::$name(crate::support::database::Kind::Plain).await; })+
@@ -24,6 +25,13 @@ macro_rules! on_both_servers {
         mod timescale {
             $(#[tokio::test] async fn $name() { super::$name(crate::support::database::Kind::Timescale).await; })+
         }
+        mod community {
+            $(#[tokio::test] async fn $name() {
+                if let Some(kind) = crate::support::database::Kind::community() {
+                    super::$name(kind).await;
+                }
+            })+
+        }
     };
 }
-pub(crate) use on_both_servers;
+pub(crate) use on_every_server;

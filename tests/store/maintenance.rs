@@ -1,7 +1,7 @@
 //! The upkeep of the tables.
 
 use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, stored};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{BucketLevel, DAY_US, HOUR_US, LogTime, Outputs};
 use weir::store::maintenance::run_once;
@@ -124,7 +124,7 @@ async fn a_clock_that_is_ahead_drops_nothing(kind: Kind) {
 }
 
 async fn a_partition_without_bounds_is_a_partition(kind: Kind) {
-    if kind == Kind::Timescale {
+    if kind != Kind::Plain {
         // Chunks always have bounds.
         return;
     }
@@ -177,7 +177,7 @@ async fn a_table_in_use_is_left_for_the_next_round(kind: Kind) {
     assert_eq!(run_once(&fixture.store, NOW).await.unwrap().unwrap().made, 3);
 }
 
-on_both_servers!(
+on_every_server!(
     chunks_are_made_ahead_of_time,
     a_shorter_interval_fits_between,
     merging_partials_changes_no_answer,

@@ -1,7 +1,7 @@
 //! The schema: made once, the same when made again, refused when it is for others.
 
 use crate::fixture::Fixture;
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::{Kind, TestDatabase};
 use weir::store::{Level, Store, StoreConfig, StoreError};
 
@@ -14,7 +14,11 @@ async fn migrating_twice_changes_nothing(kind: Kind) {
     assert_eq!(fixture.texts(columns).await, before);
     assert!(before.iter().any(|column| column == "measurement.value double precision"), "{before:?}");
     assert_eq!(fixture.store.partitions().await.unwrap(), 16);
-    let expected = if kind == Kind::Plain { Level::Postgres } else { Level::TimescaleApache };
+    let expected = match kind {
+        Kind::Plain => Level::Postgres,
+        Kind::Timescale => Level::TimescaleApache,
+        Kind::Community => Level::TimescaleCommunity,
+    };
     assert_eq!(fixture.store.level(), expected);
 }
 
@@ -48,7 +52,7 @@ async fn a_database_stays_as_it_was_laid_out(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     match kind {
         Kind::Plain => {}
-        Kind::Timescale => {
+        Kind::Timescale | Kind::Community => {
             fixture.client.batch_execute("UPDATE settings SET value = 'partitions' WHERE key = 'layout'").await.unwrap();
             let store = Store::connect(StoreConfig::new(fixture.database.url())).await.unwrap();
             assert_eq!(store.level(), Level::Postgres);
@@ -96,7 +100,7 @@ async fn a_class_is_kept_for_good(kind: Kind) {
     check("INSERT INTO retention_class (class_no, name) VALUES (1, 'a_b')", false).await;
 }
 
-on_both_servers!(
+on_every_server!(
     migrating_twice_changes_nothing,
     daemons_that_start_together_take_turns,
     another_number_of_partitions_is_refused,

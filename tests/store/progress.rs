@@ -1,7 +1,7 @@
 //! Taking partitions, and logs that do not belong to the tables.
 
 use crate::fixture::{Fixture, LOG, PARTITION, commit};
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{Offset, Outputs, Partition};
 use uuid::Uuid;
@@ -44,4 +44,4 @@ async fn a_log_that_ends_too_early_is_refused(kind: Kind) {
     fixture.store.take("b", LOG, &[(PARTITION, Offset(10))]).await.unwrap();
 }
 
-on_both_servers!(a_new_database_begins_at_the_start, a_foreign_log_is_refused, a_log_that_ends_too_early_is_refused,);
+on_every_server!(a_new_database_begins_at_the_start, a_foreign_log_is_refused, a_log_that_ends_too_early_is_refused,);

@@ -1,7 +1,7 @@
 //! The registry's tables: numbers are given once, names are not guessed.
 
 use crate::fixture::Fixture;
-use crate::on_both_servers;
+use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{DeviceNo, Partition};
 use weir::registry::admin::{self, AdminError, NewClass, NewToken};
@@ -87,6 +87,7 @@ async fn classes_are_added_and_listed(kind: Kind) {
         raw_retention: Some("30 days".into()),
         rollup_retention: None,
         chunk_interval: "6 hours".into(),
+        compress_after: Some("1 week".into()),
     };
     assert_eq!(admin::add_class(&fixture.client, &new).await.unwrap(), 1);
     assert!(matches!(admin::add_class(&fixture.client, &new).await, Err(AdminError::Exists { what: "class", .. })));
@@ -103,7 +104,7 @@ async fn classes_are_added_and_listed(kind: Kind) {
     }
 }
 
-on_both_servers!(
+on_every_server!(
     a_device_number_is_given_once,
     numbers_that_partitions_gave_are_read_back,
     a_name_that_several_tenants_have_is_not_guessed,

@@ -10,6 +10,29 @@ pub(crate) enum Kind {
     Plain,
     /// PostgreSQL with TimescaleDB, Apache edition.
     Timescale,
+    /// PostgreSQL with TimescaleDB, Community edition.
+    Community,
+}
+
+impl Kind {
+    /// The variable with the URL of such a server.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Plain => "WEIR_TEST_PG_URL",
+            Self::Timescale => "WEIR_TEST_TIMESCALE_URL",
+            Self::Community => "WEIR_TEST_TSL_URL",
+        }
+    }
+
+    /// The Community edition, where there is a server of it. No Debian package has it, so `cargo xtask test`
+    /// starts none; who has one names it. The others are never missing.
+    pub(crate) fn community() -> Option<Self> {
+        let named = std::env::var_os(Self::Community.variable()).is_some();
+        if !named {
+            println!("not run: {} names no server with TimescaleDB Community", Self::Community.variable());
+        }
+        named.then_some(Self::Community)
+    }
 }
 
 /// An empty database.
@@ -23,17 +46,14 @@ impl TestDatabase {
     ///
     /// Panics: without the server's URL in the environment; `cargo xtask test` sets it.
     pub(crate) async fn create(kind: Kind) -> Self {
-        let variable = match kind {
-            Kind::Plain => "WEIR_TEST_PG_URL",
-            Kind::Timescale => "WEIR_TEST_TIMESCALE_URL",
-        };
+        let variable = kind.variable();
         let server = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let name = format!("weir_test_{}_{nanos}", std::process::id());
         let database = Self { server, name };
         let client = connect(&database.server).await;
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).await.unwrap();
-        if kind == Kind::Timescale {
+        if kind != Kind::Plain {
             database.client().await.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await.unwrap();
         }
         database

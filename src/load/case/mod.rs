@@ -220,7 +220,6 @@ impl Case {
             probes: fleet.probes,
             kinds: fleet.kinds.iter().map(kind).collect::<Result<_, CaseError>>()?,
             shapes,
-            ..FleetSpec::default()
         })
     }
 }

@@ -19,10 +19,7 @@ const BATCH_BUCKETS: i64 = 10_000;
 const BATCHES_MAX: usize = 20;
 
 pub(super) async fn run(round: &mut Round) -> Result<(), StoreError> {
-    // A bucket is closed when nothing but late data can still come: two horizons and an hour on.
-    let sql = "SELECT coalesce((extract(epoch FROM max(lateness_horizon)) * 1000000)::int8, 0) FROM tenant";
-    let horizon_us: i64 = round.client.query_one(sql, &[]).await.doing("the lateness horizons could not be read")?.get(0);
-    let closed_us = round.now.0 - 2 * horizon_us - HOUR_US;
+    let closed_us = round.now.0 - open_us(&round.client).await?;
     let tables: Vec<_> = round
         .classes
         .iter()
@@ -33,6 +30,26 @@ pub(super) async fn run(round: &mut Round) -> Result<(), StoreError> {
         round.report.merged += round.or_postpone(&table, merged)?.unwrap_or(0);
     }
     Ok(())
+}
+
+/// How long behind its end a bucket is open: then nothing but late data can still come. Unit: microseconds.
+pub(super) async fn open_us(client: &Client) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce((extract(epoch FROM max(lateness_horizon)) * 1000000)::int8, 0) FROM tenant";
+    let horizon_us: i64 = client.query_one(sql, &[]).await.doing("the lateness horizons could not be read")?.get(0);
+    Ok(2 * horizon_us + HOUR_US)
+}
+
+/// Merges all buckets of a stretch that is closed.
+pub(super) async fn all_of(client: &mut Client, table: &TableName, buckets: Range<i64>) -> Result<Window, Error> {
+    let mut all = Window { merged: 0, finished: true };
+    let mut from_us = buckets.start;
+    while all.finished && from_us < buckets.end {
+        let to_us = (from_us + DAY_US).min(buckets.end);
+        let window = merge_window(client, table, from_us..to_us).await?;
+        all = Window { merged: all.merged + window.merged, finished: window.finished };
+        from_us = to_us;
+    }
+    Ok(all)
 }
 
 async fn merge_table(client: &mut Client, level: Level, table: &TableName, closed_us: i64, chunk_us: i64) -> Result<u64, Error> {
@@ -56,9 +73,12 @@ async fn merge_table(client: &mut Client, level: Level, table: &TableName, close
     Ok(newest.merged + older.merged)
 }
 
-struct Window {
-    merged: u64,
-    finished: bool,
+/// What was done in a stretch of time.
+pub(super) struct Window {
+    /// Partials that are gone.
+    pub(super) merged: u64,
+    /// Whether no bucket has two any more.
+    pub(super) finished: bool,
 }
 
 /// Replaces the partials of each bucket and series by the merged one, batch by batch. A partial that

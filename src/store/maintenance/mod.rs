@@ -1,10 +1,11 @@
 //! The upkeep of the tables: chunks ahead of time, indexes, partials merged, chunks past their retention
-//! dropped. Invariant: whatever is read through the merged views is the same before and after,
-//! except for what is past its retention.
+//! dropped, closed ones put into the columnstore. Invariant: whatever is read through the merged views is the
+//! same before and after, except for what is past its retention.
 //!
 //! Every step is a short transaction that gives up rather than keep a commit waiting.
 
 mod ahead;
+mod compress;
 mod index;
 mod merge;
 mod retention;
@@ -32,6 +33,8 @@ pub struct Report {
     pub merged: u64,
     /// Partitions or chunks dropped.
     pub dropped: Vec<String>,
+    /// Chunks put into the columnstore, for the first time or with late rows.
+    pub compressed: Vec<String>,
     /// What could not be done now, with the server's words; the next round tries again.
     pub postponed: Vec<String>,
 }
@@ -61,6 +64,7 @@ pub async fn run_once(store: &Store, now: LogTime) -> Result<Option<Report>, Sto
     ahead::run(&mut round).await?;
     merge::run(&mut round).await?;
     retention::run(&mut round).await?;
+    compress::run(&mut round).await?;
     // The server notices a closed connection in its own time; a round that follows at once must find the lock free.
     round.client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await.doing("the upkeep could not end")?;
     Ok(Some(round.report))
