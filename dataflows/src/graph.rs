@@ -9,7 +9,7 @@
 use crate::decode::Decode;
 use crate::element::{Arrived, Body, Cause, DeviceKey, Element, Epoch};
 use crate::model::{
-    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, SeriesId,
+    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, Retry, SeriesId,
     TenantNo, Value,
 };
 use crate::operators::collect::collect;
@@ -130,10 +130,18 @@ impl Graph {
         for entry in entries {
             let Entry { partition, offset, log_time, condemned, record } = entry;
             assert!(self.in_effect.contains_key(&partition), "partition {partition} is not owned: adopt it first");
+            let mut retried = None;
             let body = match record {
                 Record::Uplink(uplink) => {
                     with_uplinks.insert(partition);
                     Body::Uplink(Arrived { key: DeviceKey::of(uplink.tenant, &uplink.device), uplink, condemned })
+                }
+                Record::Retry(retry) => {
+                    let Retry { last, uplink } = *retry;
+                    retried = Some(Box::new(last));
+                    with_uplinks.insert(partition);
+                    let key = DeviceKey::of(uplink.tenant, &uplink.device);
+                    Body::Uplink(Arrived { key, uplink: Box::new(uplink), condemned })
                 }
                 Record::Registry(change) => {
                     if with_uplinks.contains(&partition) {
@@ -144,7 +152,7 @@ impl Graph {
                 }
                 Record::Tick | Record::Verdict { .. } => Body::Nothing,
             };
-            self.entrance.send(Element { cause: Cause { partition, offset, log_time }, body });
+            self.entrance.send(Element { cause: Cause { partition, offset, log_time }, retried, body });
         }
         self.finish_epoch();
         std::mem::take(&mut self.collected.borrow_mut())

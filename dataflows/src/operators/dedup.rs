@@ -4,6 +4,9 @@
 //! A copy is told by its content, never by `fcnt <= last`: counters are reset, devices rejoin. An
 //! uplink of a device that is not in effect is no copy of anything: names that anybody can think up
 //! must not be remembered, and once its device is registered the sender may send it again.
+//!
+//! The retry of an uplink is no copy of its own last attempt, but of any other one that passed since: the
+//! sender sent it again, or it was tried again already.
 
 use super::{Elements, Shared, each};
 use crate::element::{Arrived, Body, DeviceKey, Known};
@@ -22,8 +25,9 @@ pub(crate) fn dedup<'scope>(elements: Elements<'scope, Known>, seen: Shared<Seen
         let mut seen = seen.borrow_mut();
         let seen = seen.get_mut(&element.cause.partition).expect("records of partitions that are not owned never enter");
         seen.pass(element.cause.log_time);
+        let passed_before = element.retried.as_ref().and_then(|last| last.passed);
         if let Body::Uplink(Known { arrived, context: Some(_) }) = &element.body
-            && !seen.first(arrived, element.cause.log_time)
+            && !seen.first(arrived, element.cause.log_time, passed_before)
         {
             element.body = Body::Duplicate;
         }
@@ -64,15 +68,19 @@ impl Seen {
         self.devices.retain(|_, keys| keys.back().is_some_and(|&(at, _)| is_live(at, now)));
     }
 
-    /// Remembers an uplink and tells whether it is the first of its kind.
-    fn first(&mut self, arrived: &Arrived, now: LogTime) -> bool {
+    /// Remembers an uplink and tells whether it is the first of its kind, but for itself: a retry says when
+    /// it passed before.
+    fn first(&mut self, arrived: &Arrived, now: LogTime, passed_before: Option<LogTime>) -> bool {
         let key = digest(&arrived.uplink, &mut self.scratch);
         let keys = self.devices.entry(arrived.key).or_default();
         while keys.front().is_some_and(|&(at, _)| !is_live(at, now)) {
             keys.pop_front();
         }
-        if keys.iter().any(|&(_, seen)| seen == key) {
-            return false;
+        if let Some(place) = keys.iter().position(|&(_, seen)| seen == key) {
+            if Some(keys[place].0) != passed_before {
+                return false;
+            }
+            keys.remove(place);
         }
         if keys.len() == DEDUP_KEYS_PER_DEVICE_MAX {
             keys.pop_front();
