@@ -201,14 +201,16 @@ pub struct Quarantined {
     pub record: Vec<u8>,
 }
 
-/// An entry of `quarantine` whose uplink was tried again: it goes with the commit of the retry's rows. Its
+/// An entry of `quarantine` whose uplink, or field, was tried again: it goes with the commit of the retry's rows. Its
 /// partition is that of the retry.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Released {
     /// The record that was set aside.
     pub offset: Offset,
     /// When the log took that record in.
     pub log_time: LogTime,
+    /// The field, where only that was set aside.
+    pub field: Option<FieldName>,
 }
 
 /// How many went which way. `measurements = stored + unchanged + late_duplicate + measurements_quarantined`

@@ -5,7 +5,7 @@ use super::{Elements, each};
 use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected};
 use crate::element::{Accepted, Arrived, Cause, Context, Known, Measured, Outcome};
 use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
-use crate::model::{EventTime, LogTime, Policy, Reason, Uplink, Value};
+use crate::model::{EventTime, FieldName, LogTime, Policy, Reason, Uplink, Value};
 use std::sync::Arc;
 
 /// Calls the decoder for every uplink whose device is known.
@@ -14,16 +14,26 @@ use std::sync::Arc;
 pub(crate) fn decode<'scope>(elements: Elements<'scope, Known>, mut decoder: Box<dyn Decode>) -> Elements<'scope, Outcome> {
     let mut decoded = Decoded::default();
     each(elements, "Decode", move |element| {
-        let arrived = element.retried.as_ref().map_or(element.cause.log_time, |last| last.arrived);
+        let (arrived, field) = match &element.retried {
+            None => (element.cause.log_time, None),
+            Some(last) => (last.arrived, last.field.clone()),
+        };
         element.map_uplink(|cause, known| {
             decoded.clear();
-            outcome(cause, arrived, known, &mut *decoder, &mut decoded)
+            outcome(cause, Scope { arrived, field }, known, &mut *decoder, &mut decoded)
         })
     })
 }
 
-/// `arrived` is when the log took the uplink in at first.
-fn outcome(cause: &Cause, arrived: LogTime, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
+/// What of an uplink is asked for.
+struct Scope {
+    /// When the log took it in at first.
+    arrived: LogTime,
+    /// The only field that is.
+    field: Option<FieldName>,
+}
+
+fn outcome(cause: &Cause, scope: Scope, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
     let Arrived { uplink, condemned, .. } = known.arrived;
     let Some(context) = known.context else {
         let detail = format!(
@@ -53,7 +63,19 @@ fn outcome(cause: &Cause, arrived: LogTime, known: Known, decoder: &mut dyn Deco
         );
         return Outcome::SetAside { uplink, reason: Reason::TooManyFields, detail };
     }
-    let times = Times { arrived, now: cause.log_time };
+    if let Some(field) = scope.field {
+        decoded.measurements.retain(|measurement| measurement.field == field);
+        decoded.rejected.retain(|rejected| rejected.field == field);
+        let given = decoded.measurements.len() + decoded.rejected.len();
+        if given > 1 {
+            let detail = format!(
+                "the decoder gives this field {given} times, and some of its measurements were kept when the others were set aside: \
+                 it cannot be tried again by itself"
+            );
+            return Outcome::SetAside { uplink, reason: Reason::TooManyFields, detail };
+        }
+    }
+    let times = Times { arrived: scope.arrived, now: cause.log_time };
     Outcome::Measured(Box::new(measured(times, uplink, context, decoded)))
 }
 

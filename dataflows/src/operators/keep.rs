@@ -51,7 +51,8 @@ impl Kept {
         self.log_time = cause.log_time;
         self.fleet.close_due(&cause, rows);
         if let Some(last) = &retried {
-            rows.released.push(cause.place(Released { offset: last.offset, log_time: last.log_time }));
+            let Attempt { offset, log_time, field, .. } = (**last).clone();
+            rows.released.push(cause.place(Released { offset, log_time, field }));
         }
         match body {
             Body::Uplink(Outcome::Measured(measured)) => self.measured(&cause, retried, *measured, rows),
@@ -59,9 +60,9 @@ impl Kept {
                 self.counts.uplinks += 1;
                 self.counts.uplinks_quarantined += 1;
                 let (tenant, device) = (uplink.tenant, uplink.device.clone());
+                let (log_time, field) = (cause.log_time, retried.as_ref().and_then(|last| last.field.clone()));
                 let record = encoded(uplink, retried);
-                let log_time = cause.log_time;
-                rows.quarantined.push(cause.place(Quarantined { log_time, tenant, device, field: None, reason, detail, record }));
+                rows.quarantined.push(cause.place(Quarantined { log_time, tenant, device, field, reason, detail, record }));
             }
             Body::Duplicate => {
                 self.counts.uplinks += 1;

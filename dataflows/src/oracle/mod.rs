@@ -44,6 +44,7 @@ enum Identity {
     Counter(u32, Vec<u8>),
     Message(String),
     Content(EventTime, Vec<u8>, Option<String>),
+    Field(Released),
 }
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ struct Series {
     chain: Chain,
 }
 
-/// An uplink, or the retry of one.
+/// An uplink, or the retry of one or of a field of it.
 #[derive(Debug)]
 struct Arrival<'a> {
     uplink: &'a Uplink,
@@ -64,6 +65,15 @@ struct Arrival<'a> {
     arrived: LogTime,
     /// When it was last found to be the first of its kind, if it was.
     passed: Option<LogTime>,
+    /// The entry of quarantine that holds only a field.
+    field_entry: Option<Released>,
+}
+
+impl Arrival<'_> {
+    /// The only field that is asked for.
+    fn field(&self) -> Option<&FieldName> {
+        self.field_entry.as_ref()?.field.as_ref()
+    }
 }
 
 /// A record's place in the log.
@@ -90,13 +100,15 @@ impl Oracle {
             rows.partials.extend(log.rollup.close_due(place.log_time).into_iter().map(|partial| place.row(partial)));
             match &entry.record {
                 Record::Uplink(uplink) => {
-                    let arrival = Arrival { uplink, record: &entry.record, arrived: place.log_time, passed: None };
+                    let arrival = Arrival { uplink, record: &entry.record, arrived: place.log_time, passed: None, field_entry: None };
                     log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
                 }
                 Record::Retry(retry) => {
-                    let Attempt { offset, log_time, arrived, passed } = retry.last;
-                    rows.released.push(place.row(Released { offset, log_time }));
-                    let arrival = Arrival { uplink: &retry.uplink, record: &entry.record, arrived, passed };
+                    let Attempt { offset, log_time, field, arrived, passed } = retry.last.clone();
+                    let released = Released { offset, log_time, field };
+                    rows.released.push(place.row(released.clone()));
+                    let field_entry = Some(released).filter(|released| released.field.is_some());
+                    let arrival = Arrival { uplink: &retry.uplink, record: &entry.record, arrived, passed, field_entry };
                     log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
                 }
                 Record::Registry(change) => log.change(place, change, &mut rows),
@@ -149,10 +161,10 @@ impl Log {
             self.counts.duplicate += 1;
             return;
         }
-        match decoded(place, uplink, known, condemned, decoder) {
+        match decoded(place, arrival, known, condemned, decoder) {
             Err((reason, detail)) => {
                 self.counts.uplinks_quarantined += 1;
-                rows.quarantined.push(place.row(quarantined(place, arrival, None, reason, detail)));
+                rows.quarantined.push(place.row(quarantined(place, arrival, arrival.field().cloned(), reason, detail)));
             }
             Ok((device, template, tenant, decoded)) => {
                 self.counts.uplinks_decoded += 1;
@@ -165,10 +177,11 @@ impl Log {
     /// same one when it was tried before.
     fn is_first(&mut self, arrival: &Arrival<'_>, now: LogTime) -> bool {
         let uplink = arrival.uplink;
-        let identity = match (uplink.fcnt, &uplink.message_id) {
-            (Some(fcnt), _) => Identity::Counter(fcnt, uplink.frame.clone()),
-            (None, Some(id)) => Identity::Message(id.clone()),
-            (None, None) => Identity::Content(uplink.received_at, uplink.frame.clone(), uplink.decoded.clone()),
+        let identity = match (&arrival.field_entry, uplink.fcnt, &uplink.message_id) {
+            (Some(entry), _, _) => Identity::Field(entry.clone()),
+            (None, Some(fcnt), _) => Identity::Counter(fcnt, uplink.frame.clone()),
+            (None, None, Some(id)) => Identity::Message(id.clone()),
+            (None, None, None) => Identity::Content(uplink.received_at, uplink.frame.clone(), uplink.decoded.clone()),
         };
         let heard = self.heard.entry((uplink.tenant, uplink.device.clone())).or_default();
         heard.drain(..heard.len().saturating_sub(DEDUP_KEYS_PER_DEVICE_MAX));
@@ -294,7 +307,7 @@ impl Log {
 /// Decodes an uplink with what is in effect now.
 fn decoded(
     place: Place,
-    uplink: &Uplink,
+    arrival: &Arrival<'_>,
     known: Option<(Device, Template, Tenant)>,
     condemned: bool,
     decoder: &mut dyn Decode,
@@ -304,10 +317,18 @@ fn decoded(
         return Err((Reason::DecoderKilled, String::new()));
     }
     let mut decoded = Decoded::default();
-    let call = DecodeCall { partition: place.partition, offset: place.offset, uplink, device: &device, template: &template };
+    let Place { partition, offset, .. } = place;
+    let call = DecodeCall { partition, offset, uplink: arrival.uplink, device: &device, template: &template };
     decoder.decode(&call, &mut decoded).map_err(|failure| (failure.reason, failure.detail))?;
     if decoded.measurements.len() > MEASUREMENTS_PER_UPLINK_MAX {
         return Err((Reason::TooManyFields, String::new()));
+    }
+    if let Some(field) = arrival.field() {
+        decoded.measurements.retain(|measurement| measurement.field == *field);
+        decoded.rejected.retain(|rejected| rejected.field == *field);
+        if decoded.measurements.len() + decoded.rejected.len() > 1 {
+            return Err((Reason::TooManyFields, String::new()));
+        }
     }
     Ok((device, template, tenant, decoded))
 }
