@@ -11,7 +11,7 @@ use super::error::ServeError;
 use super::pace::Pace;
 use super::verdicts::LogVerdicts;
 use super::view::View;
-use super::{clock, gauges, maintenance, registry, ticks};
+use super::{clock, gauges, maintenance, registry, retries, ticks};
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::log::{Clock, Log};
@@ -108,6 +108,7 @@ async fn work(
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
     registry::fetch_decoders(&store, decoders).await;
     tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone()));
+    tasks.spawn(retries::run(store.clone(), log.clone()));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
     crew.commit_to(&store, &config.runtime.owner);
     crew.failure().await

@@ -68,6 +68,11 @@ impl Committer {
         // Series that this commit finds to be refused.
         let mut found = Vec::new();
         let mut batches = self.batches(session, commit, &found).await?;
+        if !batches.set_aside.is_empty() {
+            // A person may have lifted a refusal since.
+            self.refused = RefusedSeriesSet::read(&session.client).await?;
+            batches = self.batches(session, commit, &found).await?;
+        }
         loop {
             let source = match self.attempt(session, commit, &batches, &found, care).await {
                 Ok(committed) => {
@@ -172,6 +177,8 @@ impl Committer {
             }
             written => written?,
         }
+        // Behind the quarantine's rows: a replay may bring an entry and its retry in one commit.
+        session.release(&commit.outputs.released).await?;
         if let Some(checkpoint) = &commit.checkpoint {
             session.checkpoint(checkpoint).await?;
         }

@@ -8,10 +8,11 @@ use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
 /// Every file of `migrations/`, in order.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__registry", include_str!("../../migrations/V1__registry.sql")),
     ("V2__progress", include_str!("../../migrations/V2__progress.sql")),
     ("V3__numbers_and_logs", include_str!("../../migrations/V3__numbers_and_logs.sql")),
+    ("V4__quarantine_retry", include_str!("../../migrations/V4__quarantine_retry.sql")),
 ];
 
 /// Held while migrating, so that daemons that start together do it one after the other.
