@@ -12,6 +12,9 @@ mod quarantine;
 mod registry;
 mod serve;
 mod status;
+mod told;
+
+pub use told::told;
 
 use crate::config::{Config, Local};
 use crate::store::Store;

@@ -126,7 +126,7 @@ impl Committer {
     async fn read_classes(&mut self, session: &Session) -> Result<(), StoreError> {
         classes::ensure(&session.client, self.store.level.layout(), classes::Views::WhenTablesAreNew).await?;
         let doing = "the retention classes could not be read";
-        self.classes = classes::read(&session.client).await.map_err(|source| StoreError::Query { doing, source })?;
+        self.classes = classes::read(&session.client).await.map_err(|error| StoreError::Query { doing, error })?;
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl Committer {
         match write_quarantine(session, batches, &refused, &mut committed).await {
             Err(Failure::Server(source)) if care == Care::Halves && remedy(&source) == Remedy::Bisect => {
                 let doing = "the quarantine was not written";
-                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, source })));
+                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, error: source })));
             }
             written => written?,
         }

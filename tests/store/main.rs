@@ -12,6 +12,7 @@ mod fixture;
 mod maintenance;
 mod migrate;
 mod progress;
+mod quarantine;
 mod registry;
 
 /// Makes two tests of each function, one for each server.

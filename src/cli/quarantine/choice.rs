@@ -123,11 +123,10 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused_with_what_there_is() {
-        let choice = Choice { place: vec![], tenant: None, device: None, reason: None, since: None, until: None };
-        let filter = |choice: Choice| choice.filter(Timestamp::UNIX_EPOCH);
-        assert_eq!(filter(Choice { ..choice }).unwrap(), Filter::default());
-        let refused = |choice: Choice| filter(choice).unwrap_err().to_string();
         let none = || Choice { place: vec![], tenant: None, device: None, reason: None, since: None, until: None };
+        let filter = |choice: Choice| choice.filter(Timestamp::UNIX_EPOCH);
+        assert_eq!(filter(none()).unwrap(), Filter::default());
+        let refused = |choice: Choice| filter(choice).unwrap_err().to_string();
         assert!(refused(Choice { reason: Some("bad".into()), ..none() }).contains("decoder_error, "));
         assert!(refused(Choice { place: vec![5000, 1], ..none() }).contains("1024"));
         assert!(refused(Choice { since: Some("soon".into()), ..none() }).contains("24h"));
