@@ -5,7 +5,10 @@
 //! and not committed is all that can lie between: those are read from the log itself, from the place of the
 //! very snapshot in which the marks were read, and nobody else writes retries. A crash between append and
 //! commit changes nothing in that, nor a database that comes back older than it was left.
+//!
+//! What was registered before the mark stands in the log before the retry.
 
+use super::registry::Comparisons;
 use crate::codec::{self, Kind};
 use crate::log::{AppendError, Log, NewRecord, ReadError};
 use crate::store::quarantine::{CHANNEL, EntryId, Wanted};
@@ -36,9 +39,9 @@ enum Problem {
 }
 
 /// Appends retries until it is dropped.
-pub(super) async fn run(store: Store, log: Log) {
+pub(super) async fn run(store: Store, log: Log, comparisons: Comparisons) {
     loop {
-        if let Err(problem) = follow(&store, &log).await {
+        if let Err(problem) = follow(&store, &log, &comparisons).await {
             tracing::warn!(error = %problem, "what is marked in quarantine waits");
         }
         tokio::time::sleep(RETRY).await;
@@ -46,10 +49,10 @@ pub(super) async fn run(store: Store, log: Log) {
 }
 
 /// Follows the marks over one connection, until it fails.
-async fn follow(store: &Store, log: &Log) -> Result<(), Problem> {
+async fn follow(store: &Store, log: &Log, comparisons: &Comparisons) -> Result<(), Problem> {
     let (mut client, mut notices) = store.listen(CHANNEL).await?;
     loop {
-        round(&mut client, log).await?;
+        round(&mut client, log, comparisons).await?;
         if let Ok(None) = tokio::time::timeout(PERIOD, notices.recv()).await {
             return Ok(());
         }
@@ -57,7 +60,7 @@ async fn follow(store: &Store, log: &Log) -> Result<(), Problem> {
 }
 
 /// Appends what is marked and not on its way yet, as far as there is room for it.
-async fn round(client: &mut Client, log: &Log) -> Result<(), Problem> {
+async fn round(client: &mut Client, log: &Log, comparisons: &Comparisons) -> Result<(), Problem> {
     let Wanted { entries, idle, progress } = Wanted::read(client, ON_THEIR_WAY_MAX).await?;
     EntryId::unmark(client, &idle).await?;
     // The committers refuse a foreign log; until then nothing of it may be taken for ours.
@@ -69,8 +72,14 @@ async fn round(client: &mut Client, log: &Log) -> Result<(), Problem> {
         let scanned = tokio::task::spawn_blocking(move || on_their_way(&log, &progress)).await;
         scanned.expect("reading the log does not panic")?
     };
+    let fresh: Vec<&EntryId> = entries.difference(&on_their_way).collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    // Who has registered a device or mended a decoder, and then marked, means the one to be there for the other.
+    comparisons.one_from_now_on().await;
     let mut batch = Batch::default();
-    for entry in entries.difference(&on_their_way) {
+    for entry in fresh {
         let Some(record) = retry(client, entry, log).await? else { continue };
         batch.add(record);
         if batch.bytes >= APPEND_BYTES {

@@ -107,8 +107,9 @@ async fn work(
     let retention_us = i64::try_from(config.log.retention.as_micros()).unwrap_or(i64::MAX);
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
     registry::fetch_decoders(&store, decoders).await;
-    tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone()));
-    tasks.spawn(retries::run(store.clone(), log.clone()));
+    let comparisons = registry::Comparisons::default();
+    tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone(), comparisons.clone()));
+    tasks.spawn(retries::run(store.clone(), log.clone(), comparisons));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
     crew.commit_to(&store, &config.runtime.owner);
     crew.failure().await

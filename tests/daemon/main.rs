@@ -14,6 +14,7 @@ mod expected;
 mod gate;
 mod ownership;
 mod process;
+mod quarantine;
 mod query;
 mod registry;
 mod stop;
