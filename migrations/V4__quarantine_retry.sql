@@ -21,3 +21,4 @@ CREATE TRIGGER weir_quarantine AFTER INSERT OR DELETE OR TRUNCATE ON quarantine_
     FOR EACH STATEMENT EXECUTE FUNCTION weir_quarantine_changed();
 
 COMMENT ON COLUMN progress.refused IS 'Rows that the database refused and that no retry has written since; each stands in counts as stored.';
+COMMENT ON TABLE series_refused IS 'Series whose rows go to quarantine, since the table series refused theirs or has another under their id. `weir quarantine retry` lifts a refusal whose cause is gone; a device that is removed and added again has new series.';

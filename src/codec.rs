@@ -112,7 +112,9 @@ pub fn kind(body: &[u8]) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataflows::model::{Attempt, DeviceId, EventTime, LogTime, Offset, Policy, RegistryChange, Retry, Tenant, TenantNo, Uplink};
+    use dataflows::model::{
+        Attempt, DeviceId, EventTime, LogTime, Offset, Policy, RegistryChange, Retry, Tenant, TenantNo, Uplink,
+    };
 
     fn records() -> [(Record, Kind); 5] {
         let uplink = Uplink {

@@ -9,8 +9,8 @@
 use crate::decode::Decode;
 use crate::element::{Arrived, Body, Cause, DeviceKey, Element, Epoch};
 use crate::model::{
-    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, Retry, SeriesId,
-    TenantNo, Value,
+    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, Retry,
+    SeriesId, TenantNo, Value,
 };
 use crate::operators::collect::collect;
 use crate::operators::decode::decode;

@@ -101,7 +101,12 @@ fn on_their_way(log: &Log, progress: &[Progress]) -> Result<BTreeSet<EntryId>, R
             && let Ok(Record::Retry(retry)) = codec::decode(record.body)
         {
             let Attempt { offset, log_time, field, .. } = retry.last;
-            found.insert(EntryId { log_time, partition: record.partition, offset, field: field.map(|field| (*field).to_owned()) });
+            found.insert(EntryId {
+                log_time,
+                partition: record.partition,
+                offset,
+                field: field.map(|field| (*field).to_owned()),
+            });
         }
     })?;
     Ok(found)

@@ -247,7 +247,7 @@ fn tell(found: &[RefusedSeries]) {
     for RefusedSeries { series, why } in found {
         tracing::error!(
             series = %series.series, device = %series.device, tenant = %series.tenant, field = %series.field, %why,
-            "a series is refused: its rows go to quarantine from now on. Remove the device and add it again to give it new series"
+            "a series is refused: its rows go to quarantine from now on. Mend the cause, then `weir quarantine retry --reason row_refused`; or remove the device and add it again to give it new series"
         );
     }
 }

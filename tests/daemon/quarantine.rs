@@ -34,7 +34,8 @@ const UPLINKS: i64 = 20;
 /// The time of a device's nth uplink: minutes ago, all on one day or two.
 fn time(nth: i64) -> jiff::Timestamp {
     static BEGIN: std::sync::OnceLock<jiff::Timestamp> = std::sync::OnceLock::new();
-    let begin = BEGIN.get_or_init(|| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2)).round(jiff::Unit::Second).unwrap());
+    let begin =
+        BEGIN.get_or_init(|| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2)).round(jiff::Unit::Second).unwrap());
     *begin + jiff::SignedDuration::from_mins(nth)
 }
 
@@ -42,7 +43,8 @@ async fn tries_again(kind: Kind) {
     let site = site(kind).await;
     let daemon = site.start("a");
     for nth in 0..UPLINKS {
-        let uplink = json!({ "device": "meter", "time": time(nth).to_string(), "fcnt": nth, "payload_hex": format!("{nth:02x}") });
+        let uplink =
+            json!({ "device": "meter", "time": time(nth).to_string(), "fcnt": nth, "payload_hex": format!("{nth:02x}") });
         site.post(&daemon, &uplink).await;
         // The sender tries again what it heard nothing of.
         if nth % 5 == 0 {
@@ -50,7 +52,11 @@ async fn tries_again(kind: Kind) {
         }
         let fields = json!({ "pressure": nth });
         for device in ["valve", "pump"] {
-            site.post(&daemon, &json!({ "device": device, "time": time(nth).to_string(), "fcnt": nth, "payload_hex": "", "fields": fields })).await;
+            site.post(
+                &daemon,
+                &json!({ "device": device, "time": time(nth).to_string(), "fcnt": nth, "payload_hex": "", "fields": fields }),
+            )
+            .await;
         }
     }
     site.caught_up(&daemon).await;
@@ -91,15 +97,18 @@ async fn assert_right(site: &Site) {
     let mut right = Vec::new();
     for nth in 0..UPLINKS {
         let row = |device: &str, field: &str, value: f64| format!("{device} {field} {} {value}", time(nth).as_second());
-        right.extend([row("meter", "level", nth as f64 + 0.5), row("valve", "pressure", nth as f64), row("pump", "pressure", nth as f64)]);
+        right.extend([
+            row("meter", "level", nth as f64 + 0.5),
+            row("valve", "pressure", nth as f64),
+            row("pump", "pressure", nth as f64),
+        ]);
         if nth % 2 == 1 {
             right.push(row("meter", "count", nth as f64));
         }
     }
     right.sort();
-    let mut stored = site
-        .texts("SELECT concat_ws(' ', device, field, extract(epoch FROM ts)::int8, value) FROM measurement_named")
-        .await;
+    let mut stored =
+        site.texts("SELECT concat_ws(' ', device, field, extract(epoch FROM ts)::int8, value) FROM measurement_named").await;
     stored.sort();
     assert_eq!(stored, right);
     assert_eq!(site.number("SELECT count(*) FROM quarantine_retry").await, 0);

@@ -12,8 +12,16 @@ const DEVICES: u32 = 12;
 
 /// Writes about `records` records.
 pub(crate) fn write(log: &mut FilledLog, models: &Models, seed: u64, records: usize) {
-    let mut author =
-        Author { random: Random::new(seed, 0), log, models, sent: Vec::new(), tried: Vec::new(), set: BTreeMap::new(), fcnt: 0, numbers: 0 };
+    let mut author = Author {
+        random: Random::new(seed, 0),
+        log,
+        models,
+        sent: Vec::new(),
+        tried: Vec::new(),
+        set: BTreeMap::new(),
+        fcnt: 0,
+        numbers: 0,
+    };
     for tenant in [1, 2] {
         author.tenant(tenant);
     }

@@ -142,11 +142,8 @@ async fn entries_are_found_by_all_that_is_said_and_dropped(kind: Kind) {
     fixture.store.quarantine_mark(&Filter { device: pump(), ..all() }).await.unwrap();
     let sums = fixture.store.quarantine_sums(&all()).await.unwrap();
     let brief: Vec<_> = sums.iter().map(|s| (s.reason.as_str(), s.way, s.entries, s.devices, s.marked)).collect();
-    let expected = [
-        ("unknown_device", Way::Uplink, 2, 2, 1),
-        ("bad_value", Way::Field, 1, 1, 1),
-        ("decoder_error", Way::Uplink, 1, 1, 1),
-    ];
+    let expected =
+        [("unknown_device", Way::Uplink, 2, 2, 1), ("bad_value", Way::Field, 1, 1, 1), ("decoder_error", Way::Uplink, 1, 1, 1)];
     assert_eq!(brief, expected);
     let found = fixture.store.quarantine(&Filter { place: Some((PARTITION, Offset(0))), ..all() }, 10).await.unwrap();
     assert_eq!((found[0].tenant.as_deref(), found[0].is_marked), (Some("waterworks"), true));

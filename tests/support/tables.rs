@@ -88,8 +88,10 @@ impl Tables {
 
     /// Takes away what retries released; of one place, the database's own refusals are not meant.
     fn release(&mut self, released: &[Placed<Released>]) {
-        let released: BTreeSet<_> =
-            released.iter().map(|r| (r.partition.0 as i16, r.row.offset.0 as i64, r.row.log_time.0, r.row.field.as_deref())).collect();
+        let released: BTreeSet<_> = released
+            .iter()
+            .map(|r| (r.partition.0 as i16, r.row.offset.0 as i64, r.row.log_time.0, r.row.field.as_deref()))
+            .collect();
         self.quarantine.retain(|q| !released.contains(&(q.partition, q.offset, q.log_time_us, q.field.as_deref())));
     }
 

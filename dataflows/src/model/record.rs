@@ -1,6 +1,6 @@
 //! What stands in the log.
 
-use super::{DeviceId, EventTime, LogTime, Offset, Partition, Retry, RegistryChange, TenantNo};
+use super::{DeviceId, EventTime, LogTime, Offset, Partition, RegistryChange, Retry, TenantNo};
 use serde::{Deserialize, Serialize};
 
 /// One record of a partition.

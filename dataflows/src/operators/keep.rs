@@ -5,9 +5,7 @@ use super::{Builder, Elements, Shared};
 use crate::decode::Rejected;
 use crate::element::{Body, Cause, Element, Epoch, Measured, Outcome};
 use crate::limits::REFUSED_ROWS_PER_UPLINK_MAX;
-use crate::model::{
-    Attempt, CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Released, Retry, Uplink,
-};
+use crate::model::{Attempt, CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Released, Retry, Uplink};
 use crate::series::fleet::Fleet;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;

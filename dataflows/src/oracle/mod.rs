@@ -100,7 +100,8 @@ impl Oracle {
             rows.partials.extend(log.rollup.close_due(place.log_time).into_iter().map(|partial| place.row(partial)));
             match &entry.record {
                 Record::Uplink(uplink) => {
-                    let arrival = Arrival { uplink, record: &entry.record, arrived: place.log_time, passed: None, field_entry: None };
+                    let arrival =
+                        Arrival { uplink, record: &entry.record, arrived: place.log_time, passed: None, field_entry: None };
                     log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
                 }
                 Record::Retry(retry) => {
@@ -359,13 +360,7 @@ fn store(place: Place, class: ClassNo, series: SeriesId, at: EventTime, value: V
     }
 }
 
-fn quarantined(
-    place: Place,
-    arrival: &Arrival<'_>,
-    field: Option<FieldName>,
-    reason: Reason,
-    detail: String,
-) -> Quarantined {
+fn quarantined(place: Place, arrival: &Arrival<'_>, field: Option<FieldName>, reason: Reason, detail: String) -> Quarantined {
     Quarantined {
         log_time: place.log_time,
         tenant: arrival.uplink.tenant,

@@ -57,7 +57,9 @@ fn what_to_do(entry: &Entry) -> String {
         Some(Reason::BadRecord) => {
             return format!("There is nothing to decode. `weir quarantine drop {place} --yes` takes the entry away");
         }
-        Some(Reason::RowRefused) => "Mend what refuses the row: a constraint or trigger that was added, or another series of its number",
+        Some(Reason::RowRefused) => {
+            "Mend what refuses the row: a constraint or trigger that was added, or another series of its number"
+        }
         Some(Reason::TooManyFields) => "Let the decoder give fewer fields",
         _ => "Mend the decoder: `weir decode` shows what it makes of the payload",
     };
@@ -124,16 +126,32 @@ mod tests {
         };
         let record = |record: &Record| postcard::to_stdvec(record).unwrap();
         let whole = record(&Record::Uplink(Box::new(uplink.clone())));
-        let envelope = ["fport:        85\n", "fcnt:         9\n", "payload:      00ff\n", "received at:  2026-11-22T00:00:00Z\n"];
+        let envelope =
+            ["fport:        85\n", "fcnt:         9\n", "payload:      00ff\n", "received at:  2026-11-22T00:00:00Z\n"];
         check(Reason::DecoderError, whole.clone(), None, &envelope);
-        check(Reason::DecoderError, whole.clone(), None, &["partition:    3\noffset:       7\nlog time:", "Mend the decoder", "retry 3 7 --yes"]);
+        check(
+            Reason::DecoderError,
+            whole.clone(),
+            None,
+            &["partition:    3\noffset:       7\nlog time:", "Mend the decoder", "retry 3 7 --yes"],
+        );
         check(Reason::BadValue, whole.clone(), Some("x"), &["field:        x\n", "Mend the decoder"]);
         check(Reason::UnknownDevice, whole, None, &["Register the device"]);
         let at = LogTime(1_795_000_000_000_000);
         let last = Attempt { offset: Offset(5), log_time: at, field: None, arrived: at, passed: Some(at) };
         let again = record(&Record::Retry(Box::new(Retry { last, uplink })));
-        check(Reason::DecoderError, again, None, &["arrived:      2026-11-18T11:06:40Z\n", "payload:      00ff\n", "\"offset\":5"]);
-        check(Reason::BadRecord, vec![1, 77], None, &["record:       014d\n", "unreadable:   the record cannot be read", "drop 3 7"]);
+        check(
+            Reason::DecoderError,
+            again,
+            None,
+            &["arrived:      2026-11-18T11:06:40Z\n", "payload:      00ff\n", "\"offset\":5"],
+        );
+        check(
+            Reason::BadRecord,
+            vec![1, 77],
+            None,
+            &["record:       014d\n", "unreadable:   the record cannot be read", "drop 3 7"],
+        );
         let row = br#"{"row":{"value":5000.0},"table":"measurement"}"#.to_vec();
         check(Reason::RowRefused, row, Some("x"), &["5000.0", "Mend what refuses the row"]);
     }

@@ -60,8 +60,13 @@ impl Wanted {
     /// Reads at most `limit` marks, those of the earliest records.
     pub async fn read(client: &mut Client, limit: i64) -> Result<Self, StoreError> {
         let doing = "the marks of quarantine could not be read";
-        let transaction =
-            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await.doing(doing)?;
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await
+            .doing(doing)?;
         let sql = format!(
             "SELECT r.log_time, r.\"partition\", r.\"offset\", r.field, EXISTS (SELECT FROM quarantine q WHERE {SAME}) \
              FROM (SELECT * FROM quarantine_retry ORDER BY log_time, \"partition\", \"offset\", field LIMIT $2) r"

@@ -111,7 +111,8 @@ fn entry(slot: &Slot, row: &Row, tables: &BTreeMap<String, TableName>) -> Result
     let content = String::from_utf8(row.get(1)).map_err(|error| unreadable(error.to_string()))?;
     let parsed: Value = serde_json::from_str(&content).map_err(|error| unreadable(error.to_string()))?;
     let named = parsed["table"].as_str().unwrap_or_default();
-    let table = tables.get(named).ok_or_else(|| unreadable(format!("it is of the table {named:?}, which weir does not write")))?;
+    let table =
+        tables.get(named).ok_or_else(|| unreadable(format!("it is of the table {named:?}, which weir does not write")))?;
     let partition = Partition(row.get::<_, i16>(0).cast_unsigned());
     Ok(RefusedEntry { slot: slot.clone(), partition, table: table.clone(), content, parsed })
 }

@@ -28,7 +28,8 @@ pub(super) fn insert_sql(table: &TableName) -> String {
     )
 }
 
-const PARTIAL: &str = "bucket_us int8, bucket_end_us int8, series_id int8, count int8, sum float8, min float8, max float8, first jsonb, last jsonb";
+const PARTIAL: &str =
+    "bucket_us int8, bucket_end_us int8, series_id int8, count int8, sum float8, min float8, max float8, first jsonb, last jsonb";
 
 fn partial() -> String {
     let point = |name: &str| {
