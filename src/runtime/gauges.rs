@@ -39,7 +39,10 @@ pub(super) fn describe() {
     describe_gauge!(DEVICES, "Devices in effect.");
     describe_gauge!(CHUNKS_WAITING, "Chunks or partitions that get their index when the backlog is worked off.");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
-    describe_counter!(UPLINKS, "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined.");
+    describe_counter!(
+        UPLINKS,
+        "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined. One that is tried again counts again."
+    );
     describe_counter!(
         MEASUREMENTS,
         "Measurements since the log began, by outcome: received = stored + unchanged + late_duplicate + quarantined."

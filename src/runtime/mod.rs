@@ -3,7 +3,7 @@
 //! ```text
 //! HTTP ── intake ──► log ──► worker thread (graph) ──► committer task ──► database
 //!                     ▲         │  ▲                        │
-//!            ticks, registry    │  └── assume / committed ──┘
+//!   ticks, registry, retries    │  └── assume / committed ──┘
 //!                               └── memory ──► query endpoint
 //! ```
 //!
@@ -31,6 +31,7 @@ mod pending;
 mod pool;
 mod registry;
 mod retained;
+mod retries;
 mod serve;
 mod server;
 mod ticks;

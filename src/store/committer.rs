@@ -69,6 +69,11 @@ impl Committer {
         // Series that this commit finds to be refused.
         let mut found = Vec::new();
         let mut batches = self.batches(session, commit, &found).await?;
+        if !batches.set_aside.is_empty() {
+            // A person may have lifted a refusal since.
+            self.refused = RefusedSeriesSet::read(&session.client).await?;
+            batches = self.batches(session, commit, &found).await?;
+        }
         loop {
             let source = match self.attempt(session, commit, &batches, &found, care).await {
                 Ok(committed) => {
@@ -124,7 +129,7 @@ impl Committer {
     async fn read_classes(&mut self, session: &Session) -> Result<(), StoreError> {
         classes::ensure(&session.client, self.store.level.layout(), classes::Views::WhenTablesAreNew).await?;
         let doing = "the retention classes could not be read";
-        self.classes = classes::read(&session.client).await.map_err(|source| StoreError::Query { doing, source })?;
+        self.classes = classes::read(&session.client).await.map_err(|error| StoreError::Query { doing, error })?;
         Ok(())
     }
 
@@ -172,10 +177,12 @@ impl Committer {
         match write_quarantine(session, batches, &refused, &mut committed).await {
             Err(Failure::Server(source)) if care == Care::Halves && remedy(&source) == Remedy::Bisect => {
                 let doing = "the quarantine was not written";
-                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, source })));
+                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, error: source })));
             }
             written => written?,
         }
+        // Behind the quarantine's rows: a replay may bring an entry and its retry in one commit.
+        session.release(&commit.outputs.released).await?;
         if let Some(checkpoint) = &commit.checkpoint {
             session.checkpoint(checkpoint).await?;
         }
@@ -267,7 +274,7 @@ fn tell(found: &[RefusedSeries]) {
     for RefusedSeries { series, why } in found {
         tracing::error!(
             series = %series.series, device = %series.device, tenant = %series.tenant, field = %series.field, %why,
-            "a series is refused: its rows go to quarantine from now on. Remove the device and add it again to give it new series"
+            "a series is refused: its rows go to quarantine from now on. Mend the cause, then `weir quarantine retry --reason row_refused`; or remove the device and add it again to give it new series"
         );
     }
 }

@@ -1,4 +1,7 @@
 //! Errors of everything but the commit, which has its own.
+//!
+//! Each tells the server's words itself, so none gives the client's error as its source: who prints the whole
+//! chain would tell them twice.
 
 use super::sqlstate::{Remedy, remedy, words};
 use dataflows::model::{Offset, Partition};
@@ -9,10 +12,10 @@ use uuid::Uuid;
 pub enum StoreError {
     /// The URL cannot be read.
     #[error("the database URL cannot be read ({}): write it as postgres://user:password@host:5432/database", words(.0))]
-    Url(#[source] tokio_postgres::Error),
+    Url(tokio_postgres::Error),
     /// No host took the connection.
     #[error("no connection to the database: {}. Look whether it runs, takes connections from here and accepts writes", words(.0))]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(tokio_postgres::Error),
     /// A host that was left behind by a failover.
     #[error(
         "the database is on timeline {found}, but was on {seen} before: a failover left this host behind. \
@@ -25,12 +28,12 @@ pub enum StoreError {
         seen: u32,
     },
     /// A statement failed.
-    #[error("{doing}: {}", words(.source))]
+    #[error("{doing}: {}", words(.error))]
     Query {
         /// What weir was doing.
         doing: &'static str,
         /// What the server said.
-        source: tokio_postgres::Error,
+        error: tokio_postgres::Error,
     },
     /// The schema could not be brought up to date.
     #[error(
@@ -97,7 +100,7 @@ impl StoreError {
     /// Whether it may pass by itself: back off, then try again.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(source) | Self::Query { source, .. } => remedy(source) == Remedy::Retry,
+            Self::Connect(error) | Self::Query { error, .. } => remedy(error) == Remedy::Retry,
             Self::OlderTimeline { .. } => true,
             _ => false,
         }
@@ -126,6 +129,6 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Query { doing, source })
+        self.map_err(|error| StoreError::Query { doing, error })
     }
 }

@@ -11,7 +11,8 @@
 //! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
 //! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
 //! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
-//! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention, puts chunks into the columnstore |
+//! | `quarantine` | shows what is set aside, and what brings it out or ends it |
+//! | `maintenance` | makes chunks ahead and their indexes, merges partials, drops what is past its retention, puts chunks into the columnstore |
 
 mod adoption;
 mod bisect;
@@ -30,6 +31,7 @@ mod listen;
 pub mod maintenance;
 mod migrate;
 mod progress;
+pub mod quarantine;
 mod ranges;
 mod refusals;
 mod rows;

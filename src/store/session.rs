@@ -66,7 +66,7 @@ impl Session {
         let advance = match client.prepare(sql).await {
             Ok(advance) => advance,
             Err(error) if error.code().is_some_and(|state| state.code() == "42P01") => return Err(StoreError::NotMigrated),
-            Err(source) => return Err(StoreError::Query { doing: "the commit could not be prepared", source }),
+            Err(error) => return Err(StoreError::Query { doing: "the commit could not be prepared", error }),
         };
         let copies_directly = store.level == Level::TimescaleCommunity && direct::is_offered(&client).await?;
         Ok(Self { client, advance, copies: HashMap::new(), encoder: CopyEncoder::default(), copies_directly })

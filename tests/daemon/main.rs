@@ -15,6 +15,7 @@ mod gate;
 mod handover;
 mod ownership;
 mod process;
+mod quarantine;
 mod query;
 mod registry;
 mod stop;

@@ -166,7 +166,7 @@ impl World {
 
 /// Compiled decoders that all daemons of these tests share: the JavaScript engine takes seconds to compile.
 /// They are there when this returns.
-fn artifacts() -> &'static Path {
+pub(crate) fn artifacts() -> &'static Path {
     static ARTIFACTS: OnceLock<PathBuf> = OnceLock::new();
     ARTIFACTS.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decoders");

@@ -49,6 +49,7 @@ async fn every_table_takes_its_rows(kind: Kind) {
             placed(1, partial(BucketLevel::Day, DAY, (DAY, 0, 1.5), (DAY + 1, 1, 2.5))),
         ],
         quarantined: vec![placed(1, quarantined)],
+        released: vec![],
     };
     let committed = fixture.committer().await.commit(&commit(taken, 2, outputs)).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (12, 0));

@@ -14,6 +14,7 @@ mod index;
 mod maintenance;
 mod migrate;
 mod progress;
+mod quarantine;
 mod registry;
 
 /// Makes a test of each function for each server. Those for the Community edition are run where there is one.
