@@ -220,6 +220,11 @@ impl Log {
         self.inner.shared.truncate_below(low)
     }
 
+    /// Whether the newest append of a sender was refused, since there is no space or the log's own bound is reached.
+    pub fn is_full(&self) -> bool {
+        self.inner.shared.is_full()
+    }
+
     /// Tells what the log holds.
     pub fn status(&self) -> Status {
         Status::of(&self.inner.shared.identity, &self.inner.shared.catalogue())

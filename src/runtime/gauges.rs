@@ -18,6 +18,7 @@ const COMMIT_SECONDS: &str = "weir_commit_seconds";
 const ROWS_REFUSED: &str = "weir_rows_refused_total";
 const LAG: &str = "weir_lag_records";
 const READY: &str = "weir_ready";
+const DATABASE: &str = "weir_database_available";
 const DEVICES: &str = "weir_devices";
 const LOG_BYTES: &str = "weir_log_bytes";
 const UPLINKS: &str = "weir_uplinks_total";
@@ -34,7 +35,8 @@ pub(super) fn describe() {
     );
     describe_counter!(ROWS_REFUSED, "Rows that the database refused and that went to quarantine.");
     describe_gauge!(LAG, "Records that are acknowledged and not committed.");
-    describe_gauge!(READY, "1 when all partitions are held and caught up with the database.");
+    describe_gauge!(READY, "1 when all partitions are held and caught up with the database, and it takes commits.");
+    describe_gauge!(DATABASE, "1 while the database can be reached and takes commits.");
     describe_gauge!(DEVICES, "Devices in effect.");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
     describe_counter!(UPLINKS, "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined.");
@@ -67,7 +69,8 @@ pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
 fn status(status: &Status, log_bytes: u64) {
     let counts = &status.counts;
     gauge!(LAG).set(status.lag_records as f64);
-    gauge!(READY).set(if status.ready { 1.0 } else { 0.0 });
+    gauge!(READY).set(f64::from(u8::from(status.ready)));
+    gauge!(DATABASE).set(f64::from(u8::from(status.database_available)));
     gauge!(LOG_BYTES).set(log_bytes as f64);
     gauge!(DEVICES).set(status.devices as f64);
     for (outcome, count) in [

@@ -7,9 +7,12 @@ use dataflows::model::{HOUR_US, LogTime, Offset, Partition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 /// How often the chores are done.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How soon a log that refuses senders is truncated, once there is something to truncate.
+const FULL_PERIOD: Duration = Duration::from_secs(2);
 /// The share of its size bound from which the log is truncated to the oldest checkpoint, retention or not.
 const FULL: f64 = 0.8;
 
@@ -50,8 +53,20 @@ pub(super) struct Keep {
 pub(super) async fn run(store: Store, log: Log, directory: Arc<Directory>, keep: Keep, clock: impl Fn() -> LogTime) {
     let mut extents = Extents::default();
     let mut period = tokio::time::interval(PERIOD);
+    let mut full = tokio::time::interval(FULL_PERIOD);
+    full.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        period.tick().await;
+        tokio::select! {
+            _ = period.tick() => {}
+            _ = full.tick() => {
+                if log.is_full()
+                    && let Err(error) = truncate(&store, &log, &mut extents, clock(), keep).await
+                {
+                    tracing::warn!(%error, "the log is full, and is truncated later");
+                }
+                continue;
+            }
+        }
         let now = clock();
         extents.take(now, (0..log.partitions()).map(|p| log.end(Partition(p))).collect());
         if let Err(error) = maintenance::run_once(&store, now).await {
@@ -77,7 +92,8 @@ enum TruncateProblem {
 
 /// Truncates the log below what any checkpoint needs, and no further than its retention says.
 async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime, keep: Keep) -> Result<(), TruncateProblem> {
-    let full = log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
+    // The disk may be full long before the log's own bound is reached.
+    let full = log.is_full() || log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
     let old = extents.older_than(now, keep.retention_us).map(<[Offset]>::to_vec);
     if !full && old.is_none() {
         return Ok(());

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::log::{Clock, Log};
 use crate::registry::Directory;
-use crate::store::{Store, StoreError};
+use crate::store::{Hosts, Store, StoreConfig, StoreError};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ pub async fn serve(
     let pace = Pace { checkpoint_records: config.runtime.checkpoint_records, ..Pace::default() };
     let mut crew = Crew::start(config.runtime.workers, pace, &log, &decoders, &view)?;
 
+    let hosts = Hosts::new(&StoreConfig { timeline_file: Some(dir.join("timeline.json")), ..config.database.store() })?;
     let stopping = Arc::new(AtomicBool::new(false));
     let door = Door {
         directory: Arc::clone(&directory),
@@ -56,7 +57,7 @@ pub async fn serve(
         memory: crew.memory(),
         stopping: Arc::clone(&stopping),
     };
-    let server = door::open(door, &config).await?;
+    let server = door::open(door, &config, hosts.clone()).await?;
     listening(server.address);
 
     let mut tasks = JoinSet::new();
@@ -64,7 +65,7 @@ pub async fn serve(
     tasks.spawn(ticks::run(log.clone(), Arc::clone(&view), clock::log_time));
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        error = work(&config, &log, &directory, &decoders, &view, &mut crew, &mut tasks) => Err(error),
+        error = work(&config, &hosts, &log, &directory, &decoders, &view, &mut crew, &mut tasks) => Err(error),
     };
 
     stopping.store(true, Ordering::Release);
@@ -89,8 +90,10 @@ pub async fn serve(
 }
 
 /// Reaches the database and works until something makes it end; gives what that was.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the daemon, and this is where they meet")]
 async fn work(
     config: &Config,
+    hosts: &Hosts,
     log: &Log,
     directory: &Arc<Directory>,
     decoders: &Decoders,
@@ -98,12 +101,11 @@ async fn work(
     crew: &mut Crew,
     tasks: &mut JoinSet<()>,
 ) -> ServeError {
-    let store = match reach(config, log.partitions()).await {
+    let store = match reach(config, hosts, log.partitions(), view).await {
         Ok(store) => store,
         Err(error) => return error.into(),
     };
     tracing::info!(level = %store.level(), "the database is reached");
-    view.reached(store.level().to_string());
     let retention_us = i64::try_from(config.log.retention.as_micros()).unwrap_or(i64::MAX);
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
     registry::fetch_decoders(&store, decoders).await;
@@ -114,25 +116,27 @@ async fn work(
 }
 
 /// Waits for the database, for as long as it takes.
-async fn reach(config: &Config, partitions: u16) -> Result<Store, StoreError> {
+async fn reach(config: &Config, hosts: &Hosts, partitions: u16, view: &View) -> Result<Store, StoreError> {
+    let trouble = view.trouble("start".into());
     loop {
         let reached = async {
-            let mut store = Store::connect(config.database.store()).await?;
+            let mut store = Store::connect_to(config.database.store(), hosts.clone()).await?;
             if config.database.migrate {
                 store.migrate(partitions).await?;
             }
             Ok::<_, StoreError>(store)
         };
-        match reached.await {
+        let error = match reached.await {
             Ok(store) => return Ok(store),
             Err(error) if error.is_final() => return Err(error),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the database is not available; the log takes uplinks meanwhile");
-            }
-            Err(error) => {
-                tracing::error!(%error, "the database cannot be used; the log takes uplinks meanwhile, and weir tries again");
-            }
+            Err(error) => error,
+        };
+        if error.is_transient() {
+            tracing::warn!(%error, "the database is not available; the log takes uplinks meanwhile");
+        } else {
+            tracing::error!(%error, "the database cannot be used; the log takes uplinks meanwhile, and weir tries again");
         }
+        trouble.set(&error);
         tokio::time::sleep(DATABASE_RETRY).await;
     }
 }

@@ -1,4 +1,5 @@
-//! The daemon as a process of its own, against real servers: killed, fenced, cut off and put back.
+//! The daemon as a process of its own, against real servers: killed, fenced, cut off and put back; and servers
+//! that are killed, fail over and fill up.
 //!
 //! Each test ends with the same question: do the tables hold, row for row, what the sequential oracle
 //! makes of the log?
@@ -6,11 +7,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/cluster.rs"]
+mod cluster;
+
 mod crash;
 mod damage;
 mod database;
 mod decoders;
 mod expected;
+mod failover;
 mod gate;
 mod ownership;
 mod process;

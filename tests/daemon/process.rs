@@ -38,6 +38,11 @@ pub(crate) struct Ended {
 impl Daemon {
     /// Starts a daemon on a database and a data directory.
     pub(crate) fn start(url: &str, dir: &Path, workers: usize) -> Self {
+        Self::start_with(url, dir, workers, &[])
+    }
+
+    /// Does the same with further settings.
+    pub(crate) fn start_with(url: &str, dir: &Path, workers: usize, more: &[(&str, &str)]) -> Self {
         let settings = [
             ("WEIR_DATABASE_URL", url.to_owned()),
             ("WEIR_LOG_DIR", dir.display().to_string()),
@@ -55,6 +60,7 @@ impl Daemon {
             .env_remove("DATABASE_URL")
             .env_remove("WEIR_CONFIG")
             .envs(settings)
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

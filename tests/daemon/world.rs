@@ -47,8 +47,12 @@ impl World {
     /// Registers a fleet in a new database. The tenant's lateness horizon is such that the fleet's first
     /// hour becomes due `bucket_due_in` from now, for log time is the machine's time.
     pub(crate) async fn new(kind: Kind, seed: u64, bucket_due_in: Duration) -> Self {
+        Self::on(TestDatabase::create(kind).await, seed, bucket_due_in).await
+    }
+
+    /// Does the same in a database that is there.
+    pub(crate) async fn on(database: TestDatabase, seed: u64, bucket_due_in: Duration) -> Self {
         let artifacts = artifacts();
-        let database = TestDatabase::create(kind).await;
         let mut store = Store::connect(StoreConfig::new(database.url())).await.unwrap();
         store.migrate(PARTITIONS).await.unwrap();
         let due_in_us = i64::try_from(bucket_due_in.as_micros()).unwrap();
@@ -99,6 +103,12 @@ impl World {
     /// Starts the daemon `a`.
     pub(crate) fn start(&self, workers: usize) -> Daemon {
         Daemon::start(&self.database.url(), &self.dir("a"), workers)
+    }
+
+    /// Goes on with the copy of the database on another server.
+    pub(crate) async fn move_to(&mut self, server: String) {
+        self.database = self.database.on(server);
+        self.client = self.database.client().await;
     }
 
     /// Waits until the daemon has the fleet's devices and has committed all of its log.
@@ -156,10 +166,16 @@ impl World {
     /// Panics: unless the tables hold what the oracle makes of the log of the daemon `a`, which has ended,
     /// and what was acknowledged.
     pub(crate) async fn assert_tables(&mut self) -> Tables {
+        let stored = self.assert_oracle().await;
+        self.assert_verified().await;
+        stored
+    }
+
+    /// Panics: unless the tables hold what the oracle makes of the log. Others than the fleet may have sent, too.
+    pub(crate) async fn assert_oracle(&self) -> Tables {
         let stored = Tables::read(&self.client).await;
         assert!(stored.count("measurement") > 0, "there is nothing to compare");
         assert_equal(stored.clone(), expected::tables(&self.dir("a")), "of the fleet's log");
-        self.assert_verified().await;
         stored
     }
 }
@@ -186,7 +202,7 @@ pub(crate) async fn commits(daemon: &Daemon) {
     await_status(daemon, more).await;
 }
 
-async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value) -> bool) {
+pub(crate) async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value) -> bool) {
     let address = daemon.address().await;
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -12,10 +12,25 @@ pub(crate) enum Kind {
     Timescale,
 }
 
+impl Kind {
+    /// Gives the URL of the server that all tests share.
+    ///
+    /// Panics: without it in the environment; `cargo xtask test` sets it.
+    pub(crate) fn server(self) -> String {
+        let variable = match self {
+            Self::Plain => "WEIR_TEST_PG_URL",
+            Self::Timescale => "WEIR_TEST_TIMESCALE_URL",
+        };
+        std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
+    }
+}
+
 /// An empty database.
 pub(crate) struct TestDatabase {
     server: String,
     name: String,
+    /// Whether the server outlives the test.
+    shared: bool,
 }
 
 impl TestDatabase {
@@ -23,20 +38,30 @@ impl TestDatabase {
     ///
     /// Panics: without the server's URL in the environment; `cargo xtask test` sets it.
     pub(crate) async fn create(kind: Kind) -> Self {
-        let variable = match kind {
-            Kind::Plain => "WEIR_TEST_PG_URL",
-            Kind::Timescale => "WEIR_TEST_TIMESCALE_URL",
-        };
-        let server = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+        Self::create_on(kind.server(), kind, true).await
+    }
+
+    /// Makes one on a server; one that is not `shared` is thrown away with it.
+    pub(crate) async fn create_on(server: String, kind: Kind, shared: bool) -> Self {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let name = format!("weir_test_{}_{nanos}", std::process::id());
-        let database = Self { server, name };
+        let database = Self { server, name, shared };
         let client = connect(&database.server).await;
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).await.unwrap();
         if kind == Kind::Timescale {
             database.client().await.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await.unwrap();
         }
         database
+    }
+
+    /// Gives the same database on another server, to which it was copied.
+    pub(crate) fn on(&self, server: String) -> Self {
+        Self { server, name: self.name.clone(), shared: false }
+    }
+
+    /// Gives its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Gives the database's URL.
@@ -59,6 +84,9 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        if !self.shared {
+            return;
+        }
         let (server, name) = (self.server.clone(), self.name.clone());
         // The test's runtime is blocked here, so another one does it.
         let dropped = std::thread::spawn(move || {
