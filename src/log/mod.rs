@@ -220,7 +220,8 @@ impl Log {
         self.inner.shared.truncate_below(low)
     }
 
-    /// Whether the newest append of a sender was refused, since there is no space or the log's own bound is reached.
+    /// Whether an append was refused, since the disk is full or the log's own bound is reached, and there is no more
+    /// space since. Smaller ones may still fit into the last segment.
     pub fn is_full(&self) -> bool {
         self.inner.shared.is_full()
     }

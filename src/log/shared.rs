@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) building: Mutex<()>,
     catalogue: RwLock<Catalogue>,
     truncating: Mutex<()>,
-    /// The newest append of a sender was refused for want of space.
+    /// An append was refused for want of space, and there is no more of it since.
     full: AtomicBool,
     wakes: Mutex<Vec<Wake>>,
 }
@@ -123,6 +123,7 @@ impl Shared {
             self.disk.remove(&header::file_name(segment.number))?;
         }
         Mark::reserve(&*self.disk);
+        self.set_full(false);
         Ok(Truncated { segments: dropped.len(), bytes: dropped.iter().map(|segment| segment.end).sum() })
     }
 

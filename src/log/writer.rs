@@ -55,8 +55,8 @@ impl Writer {
         let author = if all_own { Author::Daemon } else { Author::Sender };
         let records: Vec<&NewRecord> = jobs.iter().flat_map(|job| &job.records).collect();
         let committed = self.commit(author, &records);
-        if author == Author::Sender {
-            self.shared.set_full(matches!(committed, Err(AppendError::Full(_))));
+        if matches!(committed, Err(AppendError::Full(_))) {
+            self.shared.set_full(true);
         }
         match committed {
             Ok(offsets) => {
@@ -167,6 +167,7 @@ impl Writer {
         self.file = new;
         self.end_bytes = segment.end;
         self.shared.publish_segment(segment);
+        self.shared.set_full(false);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The slow chores: tables' upkeep, truncation of the log, the registry's local copy.
 
-use crate::log::Log;
+use crate::log::{Log, TruncateError, Truncated};
 use crate::registry::Directory;
 use crate::store::{Store, StoreError, maintenance};
 use dataflows::model::{HOUR_US, LogTime, Offset, Partition};
@@ -87,10 +87,13 @@ enum TruncateProblem {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Log(#[from] crate::log::TruncateError),
+    Log(#[from] TruncateError),
 }
 
 /// Truncates the log below what any checkpoint needs, and no further than its retention says.
+///
+/// Where senders are refused for want of space and that gives none back, the older checkpoints are given up too:
+/// no record comes any more that would make them move on.
 async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime, keep: Keep) -> Result<(), TruncateProblem> {
     // The disk may be full long before the log's own bound is reached.
     let full = log.is_full() || log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
@@ -98,19 +101,30 @@ async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime,
     if !full && old.is_none() {
         return Ok(());
     }
-    let checkpoints = store.checkpoints_low().await?;
-    let low: Vec<_> = (0..log.partitions())
-        .map(|p| {
-            let checkpoint = checkpoints.iter().find(|(partition, _)| partition.0 == p).map_or(Offset(0), |(_, offset)| *offset);
-            match &old {
-                Some(old) if !full => checkpoint.min(old[usize::from(p)]),
-                _ => checkpoint,
-            }
-        })
-        .collect();
-    let log = log.clone();
-    tokio::task::spawn_blocking(move || log.truncate_below(&low)).await.expect("truncating does not panic")?;
+    let checkpoints = store.checkpoints_kept().await?;
+    let of = |p: u16| checkpoints.iter().find(|(partition, ..)| partition.0 == p);
+    let oldest = |p| of(p).map_or(Offset(0), |(_, oldest, _)| *oldest);
+    let newest = |p| of(p).map_or(Offset(0), |(.., newest)| *newest);
+    let low = |p: u16| match &old {
+        Some(old) if !full => oldest(p).min(old[usize::from(p)]),
+        _ => oldest(p),
+    };
+    let truncated = truncate_below(log, (0..log.partitions()).map(low).collect()).await?;
+    if truncated.segments == 0 && log.is_full() {
+        let truncated = truncate_below(log, (0..log.partitions()).map(newest).collect()).await?;
+        if truncated.segments > 0 {
+            tracing::warn!(
+                bytes = truncated.bytes,
+                "the log was full: it is truncated to the newest checkpoints, and does not reach back to an older database now"
+            );
+        }
+    }
     Ok(())
+}
+
+async fn truncate_below(log: &Log, low: Vec<Offset>) -> Result<Truncated, TruncateError> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || log.truncate_below(&low)).await.expect("truncating does not panic")
 }
 
 #[cfg(test)]

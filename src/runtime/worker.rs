@@ -294,7 +294,12 @@ impl Worker {
     /// Takes the checkpoint that is most due, if one is: one partition at a time keeps commits short.
     fn checkpoint(&mut self, last: bool) -> Option<Checkpoint> {
         let (log, now) = (self.log.id(), Instant::now());
-        let due = |o: &&mut Owned| o.is_due(&self.pace, self.log.end(o.partition), now, last);
+        // A full log can be truncated as far as there are checkpoints, and nothing more comes that would make them due.
+        let full = self.log.is_full();
+        let due = |o: &&mut Owned| {
+            let end = self.log.end(o.partition);
+            o.is_due(&self.pace, end, now, last || (full && o.next == end))
+        };
         let owned = self.owned.iter_mut().filter(due).max_by_key(|o| o.next.0 - o.checkpointed.0)?;
         owned.checkpointed = owned.next;
         owned.checkpointed_at = now;

@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::gate::Gate;
 use crate::process::{Daemon, PATIENCE};
 use crate::support::database::{Kind, TestDatabase};
-use crate::world::{World, await_status, get, log_dir};
+use crate::world::{World, await_status, fill, get, log_dir};
 use dataflows::model::Partition;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -161,7 +161,7 @@ async fn daemon_failover_behind_the_log() {
 
     // Two checkpoints of each partition, each behind more than a segment.
     for _ in 0..2 {
-        fill(&daemon, &world, 5 << 20).await;
+        assert!(fill(&daemon, &world, 5 << 20, 500_000).await);
         world.send(daemon.address().await, 2 * SHORT).await;
         world.caught_up(&daemon).await;
     }
@@ -188,17 +188,4 @@ async fn daemon_failover_behind_the_log() {
         &format!("partition 0 must be replayed from offset {needed}, but the log starts at {start}: {missing} records are missing"),
         "weir log adopt",
     ]);
-}
-
-/// Has the log take so many bytes, in large uplinks of a device that nobody has registered.
-async fn fill(daemon: &Daemon, world: &World, bytes: usize) {
-    let (url, client) = (format!("http://{}/v1/uplinks", daemon.address().await), reqwest::Client::new());
-    let text = "x".repeat(60_000);
-    for request in 0..bytes.div_ceil(10 * text.len()) {
-        let uplinks: Vec<_> = (0..10)
-            .map(|nth| json!({ "device": "stranger", "id": format!("{request} {nth}"), "fields": { "text": text } }))
-            .collect();
-        let answer = client.post(&url).bearer_auth(&world.tokens.write).json(&uplinks).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
-    }
 }

@@ -16,13 +16,17 @@ mod database;
 mod decoders;
 mod expected;
 mod failover;
+mod full;
 mod gate;
 mod ownership;
 mod process;
 mod query;
 mod registry;
+mod server;
+mod soak;
 mod stop;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/tables.rs"]
 mod tables;
+mod tmpfs;
 mod world;

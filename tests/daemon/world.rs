@@ -5,7 +5,7 @@ use crate::process::{Daemon, PARTITIONS, PATIENCE};
 use crate::support::database::{Kind, TestDatabase};
 use crate::tables::{Tables, assert_equal};
 use dataflows::model::{EventTime, HOUR_US, LogTime, SECOND_US, TenantNo};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use weir::load::register::{Tokens, register};
 use weir::load::sender::{Figures, Live, SendOptions, Sender, Target};
-use weir::load::verify::verify;
+use weir::load::verify::{DifferenceKind, Verified, verify};
 use weir::load::{Due, Expectation, Fleet, FleetSpec};
 use weir::registry::admin::NewTenant;
 use weir::store::{Store, StoreConfig};
@@ -157,10 +157,24 @@ impl World {
         report.tally.figures()
     }
 
+    /// Holds the tables against what was acknowledged.
+    pub(crate) async fn verified(&mut self) -> Verified {
+        verify(&mut self.client, self.tenant, &self.expectation, |_| ()).await.unwrap()
+    }
+
     /// Panics: unless the tables hold all that was acknowledged, once and right.
     pub(crate) async fn assert_verified(&mut self) {
-        let verified = verify(&mut self.client, self.tenant, &self.expectation, |_| ()).await.unwrap();
+        let verified = self.verified().await;
         assert!(verified.ok, "{:#?}\n{:#?}", verified.differences, verified.examples);
+    }
+
+    /// Panics: unless the fleet's series hold what was acknowledged, once and right; others may have sent too, which
+    /// the daemon's accounts do not tell apart.
+    pub(crate) async fn assert_series(&mut self) {
+        let verified = self.verified().await;
+        let of_series = |kind: &DifferenceKind| !matches!(kind, DifferenceKind::Accounting | DifferenceKind::Quarantine);
+        let differs = verified.differences.iter().any(|(kind, count)| of_series(kind) && *count > 0);
+        assert!(!differs, "{:#?}\n{:#?}", verified.differences, verified.examples);
     }
 
     /// Panics: unless the tables hold what the oracle makes of the log of the daemon `a`, which has ended,
@@ -213,6 +227,25 @@ pub(crate) async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value)
         assert!(Instant::now() < deadline, "{status}\n{}", daemon.log().join("\n"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Has the log take so many bytes, in uplinks of a device that nobody has registered, of which a request has
+/// `request_bytes`. Tells whether it took them all; it is full otherwise.
+pub(crate) async fn fill(daemon: &Daemon, world: &World, bytes: usize, request_bytes: usize) -> bool {
+    let (url, client) = (format!("http://{}/v1/uplinks", daemon.address().await), reqwest::Client::new());
+    let text = "x".repeat(request_bytes.min(50_000));
+    for request in 0..bytes.div_ceil(request_bytes) {
+        let uplinks: Vec<_> = (0..request_bytes / text.len())
+            .map(|nth| json!({ "device": "stranger", "id": format!("{request} {nth}"), "fields": { "text": text } }))
+            .collect();
+        let answer = client.post(&url).bearer_auth(&world.tokens.write).json(&uplinks).send().await.unwrap();
+        let (status, told) = (answer.status(), answer.text().await.unwrap());
+        if status == 503 && told.contains("log_full") {
+            return false;
+        }
+        assert!(status.is_success(), "{told}");
+    }
+    true
 }
 
 /// Gets a page: its status, and its JSON where it is some.

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio_postgres::{Client, NoTls};
 
 /// No start, stop or promotion takes longer, also on a busy machine.
@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     /// The folder that holds the data, unless somebody else owns it.
     _folder: Option<TempDir>,
     data: PathBuf,
+    /// What it says. Elsewhere than the data, whose disk may be full.
+    log: NamedTempFile,
     port: u16,
     postmaster: Option<Child>,
 }
@@ -46,13 +48,14 @@ impl Cluster {
     pub(crate) async fn create_in(kind: Kind, data: PathBuf, folder: Option<TempDir>) -> Self {
         let programs = Programs::of_tests(kind).await;
         programs.give(data.parent().expect("the data are in a folder"));
-        let arguments = ["--username=weir", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"];
+        let arguments = ["--username=weir", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"];
         programs.run(programs.command("initdb").args(arguments).arg("--pgdata").arg(&data));
-        let mut cluster = Self { programs, _folder: folder, data, port: free_port(), postmaster: None };
+        let log = NamedTempFile::new().unwrap();
+        let mut cluster = Self { programs, _folder: folder, data, log, port: free_port(), postmaster: None };
         let preload = cluster.programs.preload;
         cluster.configure(&format!(
-            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\nshared_buffers = 32MB\nmax_connections = 60\n\
-             wal_level = replica\nmax_wal_senders = 4\nhot_standby = on\njit = off\ntimezone = 'UTC'\n\
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\nshared_buffers = 32MB\nwal_buffers = 16MB\nmax_connections = 60\n\
+             max_wal_size = 1GB\nwal_level = replica\nmax_wal_senders = 4\nhot_standby = on\njit = off\ntimezone = 'UTC'\n\
              shared_preload_libraries = '{preload}'\n"
         ));
         cluster.start().await;
@@ -61,14 +64,19 @@ impl Cluster {
 
     /// Makes a replica that streams from this server, by way of `upstream_port`, and starts it.
     pub(crate) async fn replica(&self, upstream_port: u16) -> Self {
+        self.replica_at(upstream_port, free_port()).await
+    }
+
+    /// Does the same on a port of the caller's choice.
+    pub(crate) async fn replica_at(&self, upstream_port: u16, port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         self.programs.give(folder.path());
         let source = format!("host=127.0.0.1 port={} user=weir", self.port);
         let arguments = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--dbname"];
         self.programs.run(self.programs.command("pg_basebackup").args(arguments).arg(source).arg("--pgdata").arg(&data));
-        let (programs, port) = (self.programs.clone(), free_port());
-        let mut replica = Self { programs, _folder: Some(folder), data, port, postmaster: None };
+        let (programs, log) = (self.programs.clone(), NamedTempFile::new().unwrap());
+        let mut replica = Self { programs, _folder: Some(folder), data, log, port, postmaster: None };
         let upstream = format!("host=127.0.0.1 port={upstream_port} user=weir connect_timeout=5");
         replica.configure(&format!("primary_conninfo = '{upstream}'\nwal_retrieve_retry_interval = 100ms\n"));
         replica.start().await;
@@ -86,7 +94,7 @@ impl Cluster {
     /// Starts it, and waits until it takes connections.
     pub(crate) async fn start(&mut self) {
         assert!(self.postmaster.is_none(), "it runs already");
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.data.with_extension("log")).unwrap();
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log.path()).unwrap();
         let mut command = self.programs.command("postgres");
         command.arg("-D").arg(&self.data).arg("-p").arg(self.port.to_string());
         self.postmaster = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
@@ -131,9 +139,16 @@ impl Cluster {
         assert!(promoted, "{}", self.log());
     }
 
-    /// Moves it to another free port, from its next start on.
-    pub(crate) fn change_port(&mut self) {
-        self.port = free_port();
+    /// Moves it to another port, from its next start on.
+    pub(crate) fn set_port(&mut self, port: u16) {
+        self.port = port;
+    }
+
+    /// Holds up the process that writes asynchronous commits to the disk: a kill takes them back then.
+    pub(crate) async fn hold_wal_writer(&self) {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+        let pid: i32 = self.client("postgres").await.query_one(sql, &[]).await.unwrap().get(0);
+        signal(pid.cast_unsigned(), rustix::process::Signal::STOP);
     }
 
     /// Gives the port.
@@ -155,7 +170,7 @@ impl Cluster {
 
     /// Gives what it has logged.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
+        fs::read_to_string(self.log.path()).unwrap_or_default()
     }
 }
 
@@ -221,6 +236,7 @@ fn signal(pid: u32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
-fn free_port() -> u16 {
+/// Finds a port on which nobody listens.
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
