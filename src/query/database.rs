@@ -23,12 +23,7 @@ impl Database {
     /// `connect` makes them of `config`, or knows better where to. A statement may take `statement_timeout`.
     ///
     /// Panics: when `connections_max` is 0.
-    pub fn new(
-        config: Config,
-        connect: impl Connect + 'static,
-        connections_max: usize,
-        statement_timeout: Duration,
-    ) -> Self {
+    pub fn new(config: Config, connect: impl Connect + 'static, connections_max: usize, statement_timeout: Duration) -> Self {
         assert!(connections_max > 0, "a pool has room for a connection");
         let recycle = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(config, connect, recycle);

@@ -12,13 +12,12 @@ use super::checkpoint::{self, CheckpointError};
 use super::gauges;
 use super::standing::Standing;
 use super::trouble::Trouble;
-use super::worker::{Assumed, ToWorker, WorkerHandle};
+use super::worker::{Assumed, HandedOver, ToWorker, WorkerHandle};
 use crate::log::Log;
 use crate::store::{Commit, CommitError, Committer, Landing, Store, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
@@ -82,7 +81,7 @@ pub(super) struct CommitLoop {
     /// The worker.
     pub worker: WorkerHandle,
     /// What the worker hands over.
-    pub commits: Receiver<Arc<Commit>>,
+    pub commits: Receiver<HandedOver>,
     /// Where it tells what keeps it from its work.
     pub trouble: Trouble,
 }
@@ -92,15 +91,16 @@ impl CommitLoop {
     ///
     /// Errors: the daemon must end, see [`CommitLoopError`].
     pub(super) async fn run(mut self) -> Result<(), CommitLoopError> {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut generation) = (Backoff::default(), 0);
         loop {
             match self.take().await {
                 Ok(assumed) => {
                     backoff = Backoff::default();
+                    generation += 1;
                     self.trouble.clear();
                     let standing = Standing::new(&assumed);
-                    self.worker.send(ToWorker::Assume(assumed));
-                    if self.commit_all(standing).await? == End::Finished {
+                    self.worker.send(ToWorker::Assume { generation, partitions: assumed });
+                    if self.commit_all(generation, standing).await? == End::Finished {
                         return Ok(());
                     }
                     // Elsewhere: take again.
@@ -151,7 +151,7 @@ impl CommitLoop {
     ///
     /// Whenever the connection is made anew, the database is asked first: also about the partitions that the
     /// commit at hand does not move, and while there is no commit at all.
-    async fn commit_all(&mut self, mut standing: Standing) -> Result<End, CommitLoopError> {
+    async fn commit_all(&mut self, generation: u64, mut standing: Standing) -> Result<End, CommitLoopError> {
         let mut committer = Committer::new(&self.store);
         loop {
             if !committer.is_connected() && self.landing(&mut committer, &standing, None).await? == Landing::Elsewhere {
@@ -162,9 +162,10 @@ impl CommitLoop {
                 commit = self.commits.recv() => commit,
                 () = committer.disconnected() => continue,
             };
-            let Some(commit) = commit else { return Ok(End::Finished) };
-            if !standing.begins(&commit) {
-                // Handed over before the worker heard that it starts anew; it has forgotten it since.
+            let Some(HandedOver { generation: its, commit }) = commit else { return Ok(End::Finished) };
+            if its != generation {
+                // The worker had not heard yet that it starts anew, and has forgotten it since. Neither offset nor
+                // epoch would tell: a failover to a server that lags gives an epoch again.
                 continue;
             }
             match self.commit(&mut committer, &standing, &commit).await? {

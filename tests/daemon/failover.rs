@@ -87,7 +87,8 @@ async fn daemon_failover_to_a_replica_that_lagged() {
     let numbers = "SELECT max(device_no) FROM device";
     let highest: i64 = world.client.query_one(numbers, &[]).await.unwrap().get(0);
     await_status(&daemon, |status| status["devices"] == 110).await;
-    let uplinks: Vec<_> = (1..=70).map(|n| json!({ "device": format!("vat-{n}"), "id": "1", "fields": { "level": n } })).collect();
+    let uplinks: Vec<_> =
+        (1..=70).map(|n| json!({ "device": format!("vat-{n}"), "id": "1", "fields": { "level": n } })).collect();
     let request = reqwest::Client::new().post(format!("http://{address}/v1/uplinks")).bearer_auth("weir_brewery").json(&uplinks);
     assert!(request.send().await.unwrap().status().is_success());
     world.send(address, SHORT).await;
@@ -185,7 +186,9 @@ async fn daemon_failover_behind_the_log() {
     let needed: i64 = client.query_one(sql, &[&(Partition(0).0.cast_signed())]).await.unwrap().get(0);
     let missing = start.0 - needed.cast_unsigned();
     ended.refused(&[
-        &format!("partition 0 must be replayed from offset {needed}, but the log starts at {start}: {missing} records are missing"),
+        &format!(
+            "partition 0 must be replayed from offset {needed}, but the log starts at {start}: {missing} records are missing"
+        ),
         "weir log adopt",
     ]);
 }

@@ -4,7 +4,7 @@
 use crate::process::{Daemon, PARTITIONS, PATIENCE};
 use crate::support::database::{Kind, TestDatabase};
 use crate::world::get;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use weir::store::{Store, StoreConfig};
 const TOKEN: &str = "weir_token";
 
 /// A tenant, a template whose fields come decoded, the device `pump`, a token.
-struct Site {
+pub(crate) struct Site {
     database: TestDatabase,
     client: Client,
     dir: TempDir,
     /// Each uplink has a value and a time of its own.
-    sent: u32,
+    pub(crate) sent: u32,
 }
 
 impl Site {
-    async fn new(kind: Kind) -> Self {
+    pub(crate) async fn new(kind: Kind) -> Self {
         let database = migrated(kind).await;
         let client = database.client().await;
         let registry = "INSERT INTO tenant (name) VALUES ('waterworks'); \
@@ -42,7 +42,7 @@ impl Site {
         self.dir.path().join(name)
     }
 
-    fn start(&self, name: &str) -> Daemon {
+    pub(crate) fn start(&self, name: &str) -> Daemon {
         Daemon::start(&self.database.url(), &self.dir(name), 1)
     }
 
@@ -78,8 +78,15 @@ impl Site {
         }
     }
 
+    /// Sends uplinks as they are.
+    pub(crate) async fn post(&self, daemon: &Daemon, uplinks: &[Value]) {
+        let request = reqwest::Client::new().post(format!("http://{}/v1/uplinks", daemon.address().await));
+        let answer = request.bearer_auth(TOKEN).json(uplinks).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
     /// Sends uplinks until rows of such a device are stored that were not there before.
-    async fn until_stored(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
+    pub(crate) async fn until_stored(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
         let sql = format!(
             "SELECT count(*) FROM series JOIN measurement USING (series_id) WHERE device_no = \
                            (SELECT device_no FROM device WHERE id = '{device}')"
@@ -94,7 +101,7 @@ impl Site {
     }
 
     /// Waits until all is committed.
-    async fn caught_up(&self, daemon: &Daemon) {
+    pub(crate) async fn caught_up(&self, daemon: &Daemon) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (_, status) = get(daemon.address().await, "/status", "").await;
@@ -106,11 +113,11 @@ impl Site {
         }
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    async fn texts(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         self.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 }

@@ -112,7 +112,8 @@ impl Site {
         let database = TestDatabase::create_on(primary.url("postgres"), Kind::Plain, false).await;
         let name = database.name().to_owned();
         let world = World::on(database, seed, Duration::from_secs(30)).await;
-        let silent = "INSERT INTO tenant (name) VALUES ('brewery'); INSERT INTO template (name, decoding) VALUES ('vat', 'upstream')";
+        let silent =
+            "INSERT INTO tenant (name) VALUES ('brewery'); INSERT INTO template (name, decoding) VALUES ('vat', 'upstream')";
         world.client.batch_execute(silent).await.unwrap();
         let (replication, replica) = follow(&primary, free_port()).await;
         let ports = [primary.port(), replica.port()];

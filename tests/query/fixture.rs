@@ -1,11 +1,11 @@
 //! Two tenants with a device each, rows in the tables, the newest partials in memory, and the endpoint over it all.
 
 use crate::database::{Kind, TestDatabase};
-use deadpool_postgres::ConfigConnectImpl;
 use dataflows::model::{
     BucketLevel, CatalogueSeries, ClassNo, Counts, DAY_US, DeviceId, DeviceNo, EventTime, FieldNo, HOUR_US, LogTime, MINUTE_US,
     Offset, Outputs, Partial, Partition, Placed, Point, SeriesId, Stored, TenantNo, Value, ValueKind,
 };
+use deadpool_postgres::ConfigConnectImpl;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::NoTls;
