@@ -108,6 +108,8 @@ async fn follow(
         if !read.wanted.is_empty() && read.wanted.registry_of != Some(log) {
             tables::note_log(&client, log).await?;
         }
+        // Before the log forgets them: what it knows under these numbers must not become another device's.
+        tables::spend(&client, &directory.numbers_gone(&read.wanted)).await?;
         let mut reconciled = directory.reconcile(read.wanted).await?;
         if reconciled.changes > 0 {
             tracing::info!(changes = reconciled.changes, "registry changes are in the log");

@@ -12,7 +12,7 @@ use super::refusals::{RefusedSeries, RefusedSeriesSet};
 use super::rows::{self, Batch, Batches, Row};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, remedy};
-use super::{Store, StoreError, ranges};
+use super::{Progress, Store, StoreError, progress, ranges};
 
 /// Commits on one connection, made again when it is lost.
 ///
@@ -39,6 +39,30 @@ impl Committer {
         let mut committer = Self::new(store);
         committer.session = Some(committer.open().await?);
         Ok(committer)
+    }
+
+    /// Whether there is a connection, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.client.is_closed())
+    }
+
+    /// Waits until the connection has ended; does not, where there is none.
+    pub async fn disconnected(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.ended().await;
+        }
+    }
+
+    /// Reads the progress over the connection that the next commit goes over, and makes it if need be: the
+    /// database may be older than it was left, or another one.
+    pub async fn progress(&mut self) -> Result<Vec<Progress>, StoreError> {
+        let session = match self.session.take() {
+            Some(session) if !session.client.is_closed() => session,
+            _ => self.open().await?,
+        };
+        let progress = progress::read(&session.client).await;
+        self.session = Some(session);
+        progress
     }
 
     async fn open(&mut self) -> Result<Session, StoreError> {

@@ -16,16 +16,32 @@ pub enum StoreError {
     /// No host took the connection.
     #[error("no connection to the database: {}. Look whether it runs, takes connections from here and accepts writes", words(.0))]
     Connect(tokio_postgres::Error),
+    /// The URL names no host.
+    #[error("the database URL names no host: write it as postgres://user:password@host:5432/database")]
+    NoHost,
+    /// A host took the connection, and nothing more came of it.
+    #[error("the database host {host} took the connection and did not answer for {seconds} s: look whether it hangs")]
+    Silent {
+        /// Which.
+        host: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// A host that was left behind by a failover.
     #[error(
-        "the database is on timeline {found}, but was on {seen} before: a failover left this host behind. \
-         Take it out of the URL, or restart weir if the database was meant to be put back"
+        "the database host {host} is on timeline {found}, and the database was on {seen} before: a failover left this host \
+         behind, and what is written there is lost. Take it out of the URL, or make it a replica of the new primary. If the \
+         database was meant to be put back, {way_out}"
     )]
     OlderTimeline {
-        /// The timeline of this host.
+        /// Which.
+        host: String,
+        /// Its timeline.
         found: u32,
-        /// The newest timeline that this process has seen.
+        /// The newest timeline that was seen.
         seen: u32,
+        /// How to take the host nevertheless.
+        way_out: String,
     },
     /// A statement failed.
     #[error("{doing}: {}", words(.error))]
@@ -101,7 +117,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(error) | Self::Query { error, .. } => remedy(error) == Remedy::Retry,
-            Self::OlderTimeline { .. } => true,
+            Self::OlderTimeline { .. } | Self::Silent { .. } => true,
             _ => false,
         }
     }
@@ -113,6 +129,7 @@ impl StoreError {
         matches!(
             self,
             Self::Url(_)
+                | Self::NoHost
                 | Self::PartitionCount { .. }
                 | Self::PartitionRange(_)
                 | Self::ForeignLog { .. }

@@ -22,7 +22,7 @@ pub(crate) struct Site {
     pub(crate) client: Client,
     dir: TempDir,
     /// Each uplink has a value and a time of its own.
-    sent: u32,
+    pub(crate) sent: u32,
 }
 
 impl Site {
@@ -72,7 +72,7 @@ impl Site {
         self.post(daemon, &json!({ "device": device, "id": format!("m{}", self.sent), "fields": values })).await;
     }
 
-    /// Posts an uplink in weir's own form, once the daemon knows the token.
+    /// Posts an uplink in weir's own form, or an array of them, once the daemon knows the token.
     pub(crate) async fn post(&self, daemon: &Daemon, body: &Value) {
         let url = format!("http://{}/v1/uplinks", daemon.address().await);
         let deadline = Instant::now() + PATIENCE;
@@ -87,7 +87,7 @@ impl Site {
     }
 
     /// Sends uplinks until rows of such a device are stored that were not there before.
-    async fn until_stored(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
+    pub(crate) async fn until_stored(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
         let sql = format!(
             "SELECT count(*) FROM series JOIN measurement USING (series_id) WHERE device_no = \
                            (SELECT device_no FROM device WHERE id = '{device}')"

@@ -1,5 +1,6 @@
 //! The store against real servers: PostgreSQL alone, and with both editions of TimescaleDB.
 
+#[expect(dead_code, reason = "the tests of the daemon use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
