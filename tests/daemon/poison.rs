@@ -41,24 +41,24 @@ async fn daemon_permission_revoked() {
 
 #[tokio::test]
 async fn daemon_stray_clocks_on_plain_postgres() {
-    let chunks = "SELECT count(*) FROM pg_inherits WHERE inhparent::regclass::text ~ '^(measurement|rollup)'";
-    stray_clocks(Kind::Plain, chunks).await;
+    let strays = "SELECT count(*) FROM pg_inherits WHERE inhparent::regclass::text ~ '^(measurement|rollup)' \
+                  AND abs(to_date(substring(inhrelid::regclass::text FROM '__([0-9]{8})$'), 'YYYYMMDD') - current_date) > 400";
+    stray_clocks(Kind::Plain, strays).await;
 }
 
 #[tokio::test]
 async fn daemon_stray_clocks_on_timescale() {
-    let chunks = "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name ~ '^(measurement|rollup)'";
-    stray_clocks(Kind::Timescale, chunks).await;
+    let strays = "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name ~ '^(measurement|rollup)' \
+                  AND NOT range_start BETWEEN now() - interval '400 days' AND now() + interval '400 days'";
+    stray_clocks(Kind::Timescale, strays).await;
 }
 
 /// Clocks that were never set, or set wrong, make no chunks: their uplinks stand in quarantine.
-async fn stray_clocks(kind: Kind, chunks: &str) {
+async fn stray_clocks(kind: Kind, stray_chunks: &str) {
     let mut site = Site::new(kind).await;
     let daemon = site.start("a");
     site.until_stored(&daemon, "pump", &["pressure"]).await;
     site.caught_up(&daemon).await;
-    let before = site.number(chunks).await;
-    assert!(before > 0);
 
     let strays = ["1980-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "2106-02-07T06:28:15Z", "2300-01-01T00:00:00Z"];
     for time in strays {
@@ -71,7 +71,7 @@ async fn stray_clocks(kind: Kind, chunks: &str) {
     site.until_stored(&daemon, "pump", &["pressure"]).await;
     site.caught_up(&daemon).await;
     daemon.terminate().await.well();
-    assert_eq!(site.number(chunks).await, before, "stray clocks have made chunks");
+    assert_eq!(site.number(stray_chunks).await, 0, "stray clocks have made chunks");
     let reasons = site.texts("SELECT DISTINCT reason FROM quarantine").await;
     assert_eq!(reasons, ["bad_time"]);
     assert_eq!(site.number("SELECT count(*) FROM quarantine").await, 2 * strays.len() as i64);
