@@ -11,7 +11,7 @@ use super::level::Layout;
 use super::refusals::{RefusedSeries, RefusedSeriesSet};
 use super::rows::{self, Batch, Batches, Row};
 use super::session::{Failure, Session};
-use super::sqlstate::{Remedy, answer_lost, remedy};
+use super::sqlstate::{Remedy, answer_lost, remedy, words};
 use super::{Progress, Store, StoreError, progress, ranges};
 
 /// Commits on one connection, made again when it is lost.
@@ -25,13 +25,15 @@ pub struct Committer {
     classes: Vec<Class>,
     refused: RefusedSeriesSet,
     wholly_refused: WhollyRefused,
+    /// The columnstore did not take rows directly, for a reason that is not theirs: it is not asked again.
+    only_plain: bool,
 }
 
 impl Committer {
     /// Connects when there is something to commit.
     pub fn new(store: &Store) -> Self {
         let (classes, refused, wholly_refused) = (Vec::new(), RefusedSeriesSet::default(), WhollyRefused::default());
-        Self { store: store.clone(), session: None, classes, refused, wholly_refused }
+        Self { store: store.clone(), session: None, classes, refused, wholly_refused, only_plain: false }
     }
 
     /// Opens the connection.
@@ -88,7 +90,6 @@ impl Committer {
     }
 
     async fn commit_on(&mut self, session: &mut Session, commit: &Commit) -> Result<Committed, CommitError> {
-        let mut care = if session.copies_directly { Care::Direct } else { Care::Whole };
         let mut partitions_made = false;
         // Series that this commit finds to be refused.
         let mut found = Vec::new();
@@ -98,6 +99,9 @@ impl Committer {
             self.refused = RefusedSeriesSet::read(&session.client).await?;
             batches = self.batches(session, commit, &found).await?;
         }
+        let asks = session.copies_directly && !self.only_plain;
+        let is_direct = asks && batches.tables.iter().any(|batch| self.split(commit, batch).is_some());
+        let mut care = if is_direct { Care::Direct } else { Care::Whole };
         loop {
             let source = match self.attempt(session, commit, &batches, &found, care).await {
                 Ok(committed) => {
@@ -117,10 +121,17 @@ impl Committer {
                 Err(Failure::Server(source)) => source,
             };
             match remedy(&source) {
-                // What the direct way cannot do may be done the plain way.
-                Remedy::Bisect | Remedy::Stop | Remedy::MakePartition if care == Care::Direct => care = Care::Whole,
                 Remedy::MakePartition if !partitions_made => {}
-                Remedy::Bisect | Remedy::MakePartition if care == Care::Whole => care = Care::Halves,
+                Remedy::Bisect | Remedy::MakePartition if care != Care::Halves => care = Care::Halves,
+                // What the direct way cannot do may be done the plain way; if not, that says what is amiss.
+                Remedy::Stop if care == Care::Direct => {
+                    tracing::warn!(
+                        error = words(&source),
+                        "no rows are copied straight into the columnstore any more; they go there later"
+                    );
+                    self.only_plain = true;
+                    return Err(CommitError::Retry(failed(source)));
+                }
                 Remedy::Retry => return Err(CommitError::Retry(failed(source))),
                 _ => return Err(StopReason::Database(failed(source)).into()),
             }
@@ -229,17 +240,22 @@ impl Committer {
         batches: &Batches<'_>,
         committed: &mut Committed,
     ) -> Result<Vec<RefusedRow>, Failure> {
-        let reached_us = commit.advances.iter().map(|advance| advance.log_time.0).max().unwrap_or(i64::MIN);
-        for Batch { table, rows } in &batches.tables {
-            let class = self.classes.iter().find(|class| table.table.named(class) == *table);
-            let direct = class.and_then(|class| Direct::of(table.table, class, reached_us));
-            committed.bytes += match direct.and_then(|direct| direct.split(rows)) {
+        for batch in &batches.tables {
+            let Batch { table, rows } = batch;
+            committed.bytes += match self.split(commit, batch) {
                 None => session.write(table, rows).await?,
                 Some((as_ever, direct)) => session.write(table, &as_ever).await? + session.write_directly(table, &direct).await?,
             };
             committed.rows += rows.len() as u64;
         }
         Ok(Vec::new())
+    }
+
+    /// Splits the rows of a table as [`Direct::split`] does.
+    fn split<'a>(&self, commit: &Commit, Batch { table, rows }: &Batch<'a>) -> Option<(Vec<Row<'a>>, Vec<Row<'a>>)> {
+        let reached_us = commit.advances.iter().map(|advance| advance.log_time.0).max()?;
+        let class = self.classes.iter().find(|class| table.table.named(class) == *table)?;
+        Direct::of(table.table, class, reached_us)?.split(rows)
     }
 }
 

@@ -236,7 +236,11 @@ async fn history_is_copied_straight_into_the_columnstore() {
     committer.commit(&commits[1]).await.unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 201);
     assert!(fixture.number(OLDEST_BYTES).await > 0, "too few of a series");
-    assert_eq!(fixture.upkeep(NOW).await.compressed.len(), 1, "all of it is put in order");
+    // The rows beside it join first, then all are put in order.
+    assert_eq!(fixture.upkeep(NOW).await.compressed.len(), 1);
+    let later = LogTime(NOW.0 + 6 * HOUR_US);
+    committer.commit(&at(later, commit(after(taken, 2), 3, Outputs::default()))).await.unwrap();
+    fixture.upkeep(later).await;
     assert_eq!((fixture.number("SELECT count(*) FROM measurement").await, fixture.states().await), (201, vec!["1".into()]));
 }
 
@@ -252,6 +256,20 @@ async fn a_refused_row_of_history_is_set_aside() {
     assert_eq!((committed.rows, committed.refused.len()), (150, 1));
     let held = "SELECT count(*) FILTER (WHERE value < 100) * 1000 + count(*) FROM measurement";
     assert_eq!(fixture.number(held).await, 150 * 1001);
+}
+
+#[tokio::test]
+async fn after_a_failure_that_is_no_rows_fault_history_goes_the_plain_way() {
+    let Some(fixture) = fixture().await else { return };
+    let taken = fixture.take().await;
+    let mut committer = fixture.committer().await;
+    let history = at(NOW, commit(taken, 1, history(0, 150)));
+    fixture.client.batch_execute("ALTER TABLE measurement RENAME TO elsewhere").await.unwrap();
+    assert!(matches!(committer.commit(&history).await, Err(CommitError::Retry(_))));
+    assert!(matches!(committer.commit(&history).await, Err(CommitError::Stop(_))), "it is told what is amiss");
+    fixture.client.batch_execute("ALTER TABLE elsewhere RENAME TO measurement").await.unwrap();
+    assert_eq!(committer.commit(&history).await.unwrap().rows, 151);
+    assert!(fixture.number(OLDEST_BYTES).await > 0);
 }
 
 #[tokio::test]
