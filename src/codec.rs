@@ -1,11 +1,15 @@
 //! The body of a log record: one version byte, then postcard of [`Record`].
 //!
-//! Keeps the promise that a record which was acknowledged can be read by every later version.
+//! Keeps the promise that a record which was acknowledged can be read by every later version. A record bears the
+//! lowest version whose readers understand it, so that an earlier weir reads all that it could have written, and
+//! stops at the rest instead of passing it over.
 
-use dataflows::model::Record;
+use dataflows::model::{Record, Uplink};
 
-/// The version that this program writes. It reads this one and none other yet.
-const VERSION: u8 = 1;
+/// Uplinks, changes of the registry, ticks, verdicts.
+const FIRST: u8 = 1;
+/// Retries too.
+const RETRIES: u8 = 2;
 
 /// Why a record's body cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +18,7 @@ pub enum CodecError {
     #[error("the record is empty")]
     Empty,
     /// Another version of weir wrote it.
-    #[error("the record has format {found}, this weir reads format {VERSION}: run the version that wrote it")]
+    #[error("the record has format {found}, this weir reads formats {FIRST} to {RETRIES}: run the version that wrote it")]
     Version {
         /// What stands in the record.
         found: u8,
@@ -35,6 +39,8 @@ pub enum Kind {
     Tick,
     /// [`Record::Verdict`]
     Verdict,
+    /// [`Record::Retry`]
+    Retry,
     /// None of them.
     Unknown,
 }
@@ -42,23 +48,36 @@ pub enum Kind {
 /// Encodes a record.
 pub fn encode(record: &Record) -> Vec<u8> {
     let mut body = Vec::with_capacity(bytes_about(record));
-    body.push(VERSION);
+    body.push(version(record));
     postcard::to_extend(record, body).expect("records hold nothing that postcard refuses")
+}
+
+/// The lowest version that has such records.
+fn version(record: &Record) -> u8 {
+    match record {
+        Record::Uplink(_) | Record::Registry(_) | Record::Tick | Record::Verdict { .. } => FIRST,
+        Record::Retry(_) => RETRIES,
+    }
 }
 
 /// What a record takes, so that encoding it need not grow its memory. Unit: bytes.
 fn bytes_about(record: &Record) -> usize {
-    /// Numbers and lengths of an uplink, and a device's name.
-    const UPLINK: usize = 64;
-    const RECEPTION: usize = 32;
+    /// Numbers of an attempt, and a field's name.
+    const ATTEMPT: usize = 64;
     match record {
-        Record::Uplink(uplink) => {
-            let texts = [&uplink.message_id, &uplink.decoded].into_iter().flatten().map(String::len).sum::<usize>();
-            UPLINK + uplink.frame.len() + texts + RECEPTION * uplink.receptions.len()
-        }
+        Record::Uplink(uplink) => uplink_bytes_about(uplink),
+        Record::Retry(retry) => ATTEMPT + uplink_bytes_about(&retry.uplink),
         Record::Registry(_) => 256,
         Record::Tick | Record::Verdict { .. } => 12,
     }
+}
+
+fn uplink_bytes_about(uplink: &Uplink) -> usize {
+    /// Numbers and lengths of an uplink, and a device's name.
+    const UPLINK: usize = 64;
+    const RECEPTION: usize = 32;
+    let texts = [&uplink.message_id, &uplink.decoded].into_iter().flatten().map(String::len).sum::<usize>();
+    UPLINK + uplink.frame.len() + texts + RECEPTION * uplink.receptions.len()
 }
 
 /// Decodes a record.
@@ -66,7 +85,7 @@ fn bytes_about(record: &Record) -> usize {
 /// Errors: another version, or bytes that make no record.
 pub fn decode(body: &[u8]) -> Result<Record, CodecError> {
     let (&version, rest) = body.split_first().ok_or(CodecError::Empty)?;
-    if version != VERSION {
+    if !(FIRST..=RETRIES).contains(&version) {
         return Err(CodecError::Version { found: version });
     }
     Ok(postcard::from_bytes(rest)?)
@@ -81,10 +100,11 @@ pub fn is_indispensable(body: &[u8], error: &CodecError) -> bool {
 /// Tells the kind of a record.
 pub fn kind(body: &[u8]) -> Kind {
     match body {
-        [VERSION, 0, ..] => Kind::Uplink,
-        [VERSION, 1, ..] => Kind::Registry,
-        [VERSION, 2, ..] => Kind::Tick,
-        [VERSION, 3, ..] => Kind::Verdict,
+        [FIRST, 0, ..] => Kind::Uplink,
+        [FIRST, 1, ..] => Kind::Registry,
+        [FIRST, 2, ..] => Kind::Tick,
+        [FIRST, 3, ..] => Kind::Verdict,
+        [RETRIES, 4, ..] => Kind::Retry,
         _ => Kind::Unknown,
     }
 }
@@ -92,9 +112,11 @@ pub fn kind(body: &[u8]) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataflows::model::{DeviceId, EventTime, Offset, Policy, RegistryChange, Tenant, TenantNo, Uplink};
+    use dataflows::model::{
+        Attempt, DeviceId, EventTime, LogTime, Offset, Policy, RegistryChange, Retry, Tenant, TenantNo, Uplink,
+    };
 
-    fn records() -> [(Record, Kind); 4] {
+    fn records() -> [(Record, Kind); 5] {
         let uplink = Uplink {
             tenant: TenantNo(1),
             device: DeviceId::parse("0004A30B001C0530").unwrap(),
@@ -106,12 +128,16 @@ mod tests {
             decoded: None,
             receptions: vec![],
         };
+        let (at, field) = (LogTime(1_700_000_000_000_000), Some("x".into()));
+        let last = Attempt { offset: Offset(3), log_time: at, field, arrived: at, passed: Some(at) };
+        let retry = Retry { last, uplink: uplink.clone() };
         let tenant = Tenant { no: TenantNo(1), policy: Policy::default() };
         [
             (Record::Uplink(Box::new(uplink)), Kind::Uplink),
             (Record::Registry(Box::new(RegistryChange::Tenant(tenant))), Kind::Registry),
             (Record::Tick, Kind::Tick),
             (Record::Verdict { uplink: Offset(3) }, Kind::Verdict),
+            (Record::Retry(Box::new(retry)), Kind::Retry),
         ]
     }
 
@@ -126,13 +152,17 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_do_not_change() {
-        // A change here makes every log that exists unreadable: raise VERSION and read both.
+        // A change here makes every log that exists unreadable: add a version and read both.
         let hex = |record: &Record| data_encoding::HEXLOWER.encode(&encode(record));
-        let [(uplink, _), (tenant, _), (tick, _), (verdict, _)] = records();
+        let [(uplink, _), (tenant, _), (tick, _), (verdict, _), (retry, _)] = records();
         assert_eq!(hex(&uplink), "01000110303030346133306230303163303533308080f281838985060155010700030175640000");
         assert_eq!(hex(&tenant), "010100010355544380989abc0480909de91a0000");
         assert_eq!(hex(&tick), "0102");
         assert_eq!(hex(&verdict), "010303");
+        assert_eq!(
+            hex(&retry),
+            "0204038080f281838985060101788080f28183898506018080f281838985060110303030346133306230303163303533308080f281838985060155010700030175640000"
+        );
     }
 
     #[test]

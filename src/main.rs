@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match weir::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir: {error:#}");
+            eprintln!("weir: {}", weir::cli::told(&error));
             ExitCode::FAILURE
         }
     }

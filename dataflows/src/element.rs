@@ -5,8 +5,8 @@
 
 use crate::decode::Rejected;
 use crate::model::{
-    Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo, Uplink,
-    Value,
+    Attempt, Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo,
+    Uplink, Value,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub(crate) struct Cause {
 #[derive(Clone, Debug)]
 pub(crate) struct Element<U> {
     pub(crate) cause: Cause,
+    /// Where the record is the retry of an uplink: the attempt that set it aside.
+    pub(crate) retried: Option<Box<Attempt>>,
     pub(crate) body: Body<U>,
 }
 
@@ -49,15 +51,15 @@ pub(crate) enum Body<U> {
 impl<U> Element<U> {
     /// Replaces an uplink by what `f` says of it; anything else passes.
     pub(crate) fn map_uplink<V>(self, f: impl FnOnce(&Cause, U) -> V) -> Element<V> {
-        let cause = self.cause;
-        let body = match self.body {
+        let Self { cause, retried, body } = self;
+        let body = match body {
             Body::Uplink(uplink) => Body::Uplink(f(&cause, uplink)),
             Body::Duplicate => Body::Duplicate,
             Body::Closed(device) => Body::Closed(device),
             Body::Provisioned { device, closed } => Body::Provisioned { device, closed },
             Body::Nothing => Body::Nothing,
         };
-        Element { cause, body }
+        Element { cause, retried, body }
     }
 }
 

@@ -9,8 +9,8 @@
 use crate::decode::Decode;
 use crate::element::{Arrived, Body, Cause, DeviceKey, Element, Epoch};
 use crate::model::{
-    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, SeriesId,
-    TenantNo, Value,
+    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, Retry,
+    SeriesId, TenantNo, Value,
 };
 use crate::operators::decode::decode;
 use crate::operators::dedup::{Seen, dedup};
@@ -139,10 +139,18 @@ impl Graph {
         for entry in entries {
             let Entry { partition, offset, log_time, condemned, record } = entry;
             assert!(self.in_effect.contains_key(&partition), "partition {partition} is not owned: adopt it first");
+            let mut retried = None;
             let body = match record {
                 Record::Uplink(uplink) => {
                     with_uplinks.insert(partition);
                     Body::Uplink(Arrived { key: DeviceKey::of(uplink.tenant, &uplink.device), uplink, condemned })
+                }
+                Record::Retry(retry) => {
+                    let Retry { last, uplink } = *retry;
+                    retried = Some(Box::new(last));
+                    with_uplinks.insert(partition);
+                    let key = DeviceKey::of(uplink.tenant, &uplink.device);
+                    Body::Uplink(Arrived { key, uplink: Box::new(uplink), condemned })
                 }
                 Record::Registry(change) => {
                     if with_uplinks.contains(&partition) {
@@ -153,7 +161,7 @@ impl Graph {
                 }
                 Record::Tick | Record::Verdict { .. } => Body::Nothing,
             };
-            self.entrance.send(Element { cause: Cause { partition, offset, log_time }, body });
+            self.entrance.send(Element { cause: Cause { partition, offset, log_time }, retried, body });
         }
         self.finish_epoch();
         std::mem::swap(rows, &mut self.rows.borrow_mut());

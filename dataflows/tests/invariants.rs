@@ -33,7 +33,7 @@ fn run(records: Vec<(i64, Record)>) -> (Graph, Outputs) {
     let (mut whole, mut single) = (graph(), graph());
     let rows = whole.run(entries.clone());
     let mut rows_singly = Outputs::default();
-    entries.iter().for_each(|entry| rows_singly.append(&mut single.run(vec![entry.clone()])));
+    entries.iter().for_each(|entry| single.run_into(vec![entry.clone()], &mut rows_singly));
     assert_eq!(rows, rows_singly);
     assert_eq!(whole.snapshot(P), single.snapshot(P));
     let mut oracle = Oracle::default();

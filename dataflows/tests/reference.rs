@@ -34,6 +34,7 @@ fn check(rows: &Outputs, entries: &[Entry]) -> Oracle {
         assert_eq!(got.locations, expected.locations, "{partition:?}");
         assert_eq!(got.partials, expected.partials, "{partition:?}");
         assert_eq!(got.quarantined, expected.quarantined, "{partition:?}");
+        assert_eq!(got.released, expected.released, "{partition:?}");
     }
     oracle
 }

@@ -8,11 +8,16 @@ mod load;
 mod log;
 mod output;
 mod private;
+mod quarantine;
 mod registry;
 mod serve;
 mod status;
+mod told;
+
+pub use told::told;
 
 use crate::config::{Config, Local};
+use crate::store::Store;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -61,10 +66,15 @@ impl Settings {
     }
 
     async fn client(&self) -> anyhow::Result<tokio_postgres::Client> {
-        let store = crate::store::Store::connect(self.load()?.database.store()).await?;
+        Ok(self.store().await?.client().await?)
+    }
+
+    /// A database that has the schema.
+    async fn store(&self) -> anyhow::Result<Store> {
+        let store = Store::connect(self.load()?.database.store()).await?;
         // Tells of a database without the schema in words of ours.
         store.partitions().await?;
-        Ok(store.client().await?)
+        Ok(store)
     }
 }
 
@@ -100,6 +110,9 @@ enum Command {
     Token(registry::Token),
     /// Decode one payload and show what would be stored.
     Decode(decode::Decode),
+    /// What was set aside: look at it, try it again, drop it.
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
     /// The local log.
     #[command(subcommand)]
     Log(log::Log),
@@ -126,13 +139,14 @@ pub fn run() -> anyhow::Result<()> {
         Command::Device(device) => runtime.block_on(device.run(&settings)),
         Command::Token(token) => runtime.block_on(token.run(&settings)),
         Command::Decode(decode) => decode.run(),
+        Command::Quarantine(quarantine) => runtime.block_on(quarantine.run(&settings)),
         Command::Log(log) => runtime.block_on(log.run(&settings)),
     }
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.load()?;
-    let mut store = crate::store::Store::connect(config.database.store()).await?;
+    let mut store = Store::connect(config.database.store()).await?;
     store.migrate(config.log.partitions).await?;
     println!("The schema is up to date ({}).", store.level());
     Ok(())

@@ -165,6 +165,19 @@ fn a_trap_is_undone_and_told() {
 }
 
 #[test]
+fn a_call_that_used_up_its_instructions_is_not_told_of_the_next() {
+    let (_dir, decoders) = open(DecoderLimits { fuel: 100_000, ..DecoderLimits::default() });
+    // Behind the 32 bytes that precede the frame: a loop if its first byte is not zero, else a trap.
+    let frame = [I::I32Const(4096 + 32), I::I32Load8U(at(0, 0)), I::If(BlockType::Empty)];
+    let body = [&frame[..], &[I::Loop(BlockType::Empty), I::Br(0), I::End, I::End, I::Unreachable]].concat();
+    let mut program = load(&decoders, &module(&body)).unwrap();
+    for (byte, expected) in [(1, Reason::DecoderSteps), (0, Reason::DecoderError), (1, Reason::DecoderSteps)] {
+        assert_eq!(program.decode(&input(&[byte])).err().unwrap().reason, expected);
+        assert!(program.reset());
+    }
+}
+
+#[test]
 fn a_recursion_without_end_is_a_trap() {
     let (_dir, decoders) = open(DecoderLimits::default());
     let mut program = load(&decoders, &module(&[I::Call(1), I::Drop])).unwrap();

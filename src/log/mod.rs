@@ -221,6 +221,12 @@ impl Log {
         self.inner.shared.truncate_below(low)
     }
 
+    /// Whether an append was refused, since the disk is full or the log's own bound is reached, and there is no more
+    /// space since. Smaller ones may still fit into the last segment.
+    pub fn is_full(&self) -> bool {
+        self.inner.shared.is_full()
+    }
+
     /// Tells what the log holds.
     pub fn status(&self) -> Status {
         Status::of(&self.inner.shared.identity, &self.inner.shared.catalogue())

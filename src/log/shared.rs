@@ -13,6 +13,7 @@ use super::position::Position;
 use super::queue::Queue;
 use super::status::Truncated;
 use dataflows::model::Offset;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Memory for the indexes of sealed segments. Unit: bytes.
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) building: Mutex<()>,
     catalogue: RwLock<Catalogue>,
     truncating: Mutex<()>,
+    /// An append was refused for want of space, and there is no more of it since.
+    full: AtomicBool,
     wakes: Mutex<Vec<Wake>>,
 }
 
@@ -50,6 +53,7 @@ impl Shared {
             options,
             catalogue: RwLock::new(catalogue),
             truncating: Mutex::default(),
+            full: AtomicBool::new(false),
             wakes: Mutex::default(),
         }
     }
@@ -70,6 +74,14 @@ impl Shared {
         catalogue.segments.push_back(segment);
         let bytes = index.memory_bytes();
         self.indexes.put(sealed, index, bytes);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     pub(super) fn on_durable(&self, wake: Wake) {
@@ -111,6 +123,7 @@ impl Shared {
             self.disk.remove(&header::file_name(segment.number))?;
         }
         Mark::reserve(&*self.disk);
+        self.set_full(false);
         Ok(Truncated { segments: dropped.len(), bytes: dropped.iter().map(|segment| segment.end).sum() })
     }
 

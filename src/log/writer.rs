@@ -54,7 +54,11 @@ impl Writer {
         let all_own = jobs.iter().all(|job| job.author == Author::Daemon);
         let author = if all_own { Author::Daemon } else { Author::Sender };
         let records: Vec<&NewRecord> = jobs.iter().flat_map(|job| &job.records).collect();
-        match self.commit(author, &records) {
+        let committed = self.commit(author, &records);
+        if matches!(committed, Err(AppendError::Full(_))) {
+            self.shared.set_full(true);
+        }
+        match committed {
             Ok(offsets) => {
                 let mut offsets = offsets.into_iter();
                 // Senders first: they wait, and a wake costs a call into the system for each worker.
@@ -163,6 +167,7 @@ impl Writer {
         self.file = new;
         self.end_bytes = segment.end;
         self.shared.publish_segment(segment);
+        self.shared.set_full(false);
         Ok(())
     }
 

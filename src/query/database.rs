@@ -2,7 +2,7 @@
 //! statement may still run, because its request has ended before it, is given up and the statement with it.
 
 use super::problem::Problem;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
@@ -19,13 +19,14 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes a pool of at most `connections_max` connections; the first is made when it is needed.
-    /// A statement may take `statement_timeout`.
+    /// Makes a pool of at most `connections_max` connections, of which the first is made when it is needed.
+    /// `connect` makes them of `config`, or knows better where to. A statement may take `statement_timeout`.
     ///
     /// Panics: when `connections_max` is 0.
-    pub fn new(config: Config, connections_max: usize, statement_timeout: Duration) -> Self {
+    pub fn new(config: Config, connect: impl Connect + 'static, connections_max: usize, statement_timeout: Duration) -> Self {
         assert!(connections_max > 0, "a pool has room for a connection");
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let recycle = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_connect(config, connect, recycle);
         let pool = Pool::builder(manager)
             .max_size(connections_max)
             .runtime(Runtime::Tokio1)

@@ -231,6 +231,20 @@ impl Directory {
         state.changed = true;
     }
 
+    /// Gives the numbers of devices that are in effect and whose rows are gone. A database that came back older
+    /// than it was left does not know that they were ever given.
+    pub fn numbers_gone(&self, wanted: &Wanted) -> Vec<DeviceNo> {
+        let state = self.state();
+        let gone = |(key, device): (&DeviceKey, &Device)| {
+            let is_gone = match wanted.devices.get(key) {
+                Some(wanted) => wanted.no != device.no,
+                None => !wanted.kept_devices.contains(key),
+            };
+            (is_gone && device.no.provisioner().is_none()).then_some(device.no)
+        };
+        state.effect.devices.iter().filter_map(gone).collect()
+    }
+
     /// Refuses tables that are not this log's.
     ///
     /// Errors: they hold rows of another log; or they are empty, and were never this log's while it has

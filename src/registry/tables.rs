@@ -95,6 +95,17 @@ pub async fn note_log(client: &Client, log: Uuid) -> Result<(), tokio_postgres::
     Ok(())
 }
 
+/// Sees to it that the database gives these numbers to no device. It does so by itself for devices that it
+/// has seen go.
+pub async fn spend(client: &Client, numbers: &[DeviceNo]) -> Result<(), tokio_postgres::Error> {
+    if !numbers.is_empty() {
+        let numbers: Vec<i64> = numbers.iter().map(|no| no.0.cast_signed()).collect();
+        let sql = "INSERT INTO device_no_spent SELECT unnest($1::int8[]) ON CONFLICT DO NOTHING";
+        client.execute(sql, &[&numbers]).await?;
+    }
+    Ok(())
+}
+
 async fn read_progress(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
     for row in snapshot.query(r#"SELECT "partition", "offset", log_id FROM progress"#, &[]).await? {
         let (partition, offset): (i16, i64) = (row.get(0), row.get(1));

@@ -4,17 +4,20 @@
 //! hands over, one transaction at a time. A commit of which nothing was written is tried again, for
 //! as long as it takes. When its answer was lost or it was fenced, the database is asked where it stands:
 //! the commit may have been applied, or not (try again), or the database may be older than we left it
-//! (a crash, a failover): then everything starts again from what it holds.
+//! (a crash, a failover): then everything starts again from what it holds. It is asked the same whenever the
+//! connection had to be made anew, commit or no commit: what a crash took back of a silent partition would
+//! otherwise be missing until that is heard of again.
 
 use super::checkpoint::{self, CheckpointError};
 use super::gauges;
-use super::worker::{Assumed, ToWorker, WorkerHandle};
+use super::standing::Standing;
+use super::trouble::Trouble;
+use super::worker::{Assumed, HandedOver, ToWorker, WorkerHandle};
 use crate::log::Log;
-use crate::store::{Commit, CommitError, Committer, Landing, Progress, Store, StoreError, StoredCheckpoint, Taken};
+use crate::store::{Commit, CommitError, Committer, Landing, Store, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
@@ -82,7 +85,9 @@ pub(super) struct CommitLoop {
     /// The worker.
     pub worker: WorkerHandle,
     /// What the worker hands over.
-    pub commits: Receiver<Arc<Commit>>,
+    pub commits: Receiver<HandedOver>,
+    /// Where it tells what keeps it from its work.
+    pub trouble: Trouble,
 }
 
 impl CommitLoop {
@@ -90,13 +95,16 @@ impl CommitLoop {
     ///
     /// Errors: the daemon must end, see [`CommitLoopError`].
     pub(super) async fn run(mut self) -> Result<(), CommitLoopError> {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut generation) = (Backoff::default(), 0);
         loop {
             match self.take().await {
                 Ok(assumed) => {
                     backoff = Backoff::default();
-                    self.worker.send(ToWorker::Assume(assumed));
-                    if self.commit_all().await? == End::Finished {
+                    generation += 1;
+                    self.trouble.clear();
+                    let standing = Standing::new(&assumed);
+                    self.worker.send(ToWorker::Assume { generation, partitions: assumed });
+                    if self.commit_all(generation, standing).await? == End::Finished {
                         return Ok(());
                     }
                     // Elsewhere: take again.
@@ -104,6 +112,7 @@ impl CommitLoop {
                 Err(Retry::Never(error)) => return Err(error),
                 Err(Retry::Later(error)) => {
                     told(&error, &backoff);
+                    self.trouble.set(&error);
                     if self.commits.is_closed() {
                         return Ok(());
                     }
@@ -143,52 +152,98 @@ impl CommitLoop {
     }
 
     /// Commits what the worker hands over until it ends, or the database turns out to be elsewhere.
-    async fn commit_all(&mut self) -> Result<End, CommitLoopError> {
+    ///
+    /// Whenever the connection is made anew, the database is asked first: also about the partitions that the
+    /// commit at hand does not move, and while there is no commit at all.
+    async fn commit_all(&mut self, generation: u64, mut standing: Standing) -> Result<End, CommitLoopError> {
         let mut committer = Committer::new(&self.store);
-        while let Some(commit) = self.commits.recv().await {
+        loop {
+            if !committer.is_connected() && self.landing(&mut committer, &standing, None).await? == Landing::Elsewhere {
+                return Ok(End::Elsewhere);
+            }
+            let commit = tokio::select! {
+                biased;
+                commit = self.commits.recv() => commit,
+                () = committer.disconnected() => continue,
+            };
             let begun = Instant::now();
-            let mut backoff = Backoff::default();
-            loop {
-                let ask = match try_commit(&mut committer, &commit).await {
-                    Ok(()) => break,
-                    Err(error @ CommitError::Stop(_)) => {
-                        tracing::error!(%error, retry_in = ?backoff.next, "the database refuses to store; nothing is lost, and weir tries again");
-                        false
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, retry_in = ?backoff.next, "a commit failed");
-                        matches!(error, CommitError::Unknown(_) | CommitError::Fenced { .. })
-                    }
-                };
-                backoff.wait().await;
-                if ask {
-                    match self.landing(&commit, &mut backoff).await? {
-                        Landing::Landed => break,
-                        Landing::Missed => {}
-                        Landing::Elsewhere => return Ok(End::Elsewhere),
-                    }
-                }
-                if self.commits.is_closed() {
-                    return Ok(End::Finished);
-                }
+            let Some(HandedOver { generation: its, commit }) = commit else { return Ok(End::Finished) };
+            if its != generation {
+                // The worker had not heard yet that it starts anew, and has forgotten it since. Neither offset nor
+                // epoch would tell: a failover to a server that lags gives an epoch again.
+                continue;
+            }
+            match self.commit(&mut committer, &standing, &commit).await? {
+                Some(end) => return Ok(end),
+                None => standing.moved(&commit),
             }
             // The worker takes the rows' memory back.
             drop(commit);
             tokio::time::sleep_until((begun + SPACING).into()).await;
             self.worker.send(ToWorker::Committed);
         }
-        Ok(End::Finished)
     }
 
-    /// Asks the database what became of a commit, until it answers or nobody waits any more.
-    async fn landing(&self, commit: &Commit, backoff: &mut Backoff) -> Result<Landing, CommitLoopError> {
+    /// Commits, for as long as it takes; gives the end where it does not come to that.
+    async fn commit(
+        &self,
+        committer: &mut Committer,
+        standing: &Standing,
+        commit: &Commit,
+    ) -> Result<Option<End>, CommitLoopError> {
+        let mut backoff = Backoff::default();
+        let mut ask = !committer.is_connected();
         loop {
-            match self.store.progress().await {
-                Ok(progress) => {
-                    taken_over(commit, &progress)?;
-                    return Ok(commit.landing(&progress));
+            if ask {
+                match self.landing(committer, standing, Some(commit)).await? {
+                    Landing::Landed => return Ok(None),
+                    Landing::Missed => {}
+                    Landing::Elsewhere => return Ok(Some(End::Elsewhere)),
                 }
-                Err(error) => told(&error, backoff),
+            }
+            ask = match try_commit(committer, commit).await {
+                Ok(()) => {
+                    self.trouble.clear();
+                    return Ok(None);
+                }
+                Err(error @ CommitError::Stop(_)) => {
+                    tracing::error!(%error, retry_in = ?backoff.next, "the database refuses to store; nothing is lost, and weir tries again");
+                    self.trouble.set(&error);
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(%error, retry_in = ?backoff.next, "a commit failed");
+                    self.trouble.set(&error);
+                    matches!(error, CommitError::Unknown(_) | CommitError::Fenced { .. })
+                }
+            };
+            ask |= !committer.is_connected();
+            backoff.wait().await;
+            if self.commits.is_closed() {
+                return Ok(Some(End::Finished));
+            }
+        }
+    }
+
+    /// Asks the database where it stands and what became of a commit, until it answers or nobody waits any more.
+    async fn landing(
+        &self,
+        committer: &mut Committer,
+        standing: &Standing,
+        commit: Option<&Commit>,
+    ) -> Result<Landing, CommitLoopError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match committer.progress().await {
+                Ok(progress) => {
+                    self.trouble.clear();
+                    standing.taken_over(&progress)?;
+                    return Ok(standing.landing(commit, &progress));
+                }
+                Err(error) => {
+                    told(&error, &backoff);
+                    self.trouble.set(&error);
+                }
             }
             if self.commits.is_closed() {
                 return Ok(Landing::Missed);
@@ -243,17 +298,6 @@ fn told(error: &StoreError, backoff: &Backoff) {
     } else {
         tracing::error!(%error, retry_in = ?backoff.next, "the database cannot be used; the log goes on taking uplinks, and weir tries again");
     }
-}
-
-/// A higher epoch than ours is another daemon's: taking the partition back would only start a quarrel.
-fn taken_over(commit: &Commit, progress: &[Progress]) -> Result<(), CommitLoopError> {
-    for advance in &commit.advances {
-        let found = progress.iter().find(|p| p.partition == advance.partition).map_or(0, |p| p.owner_epoch);
-        if found > advance.owner_epoch {
-            return Err(CommitLoopError::TakenOver { partition: advance.partition, found, ours: advance.owner_epoch });
-        }
-    }
-    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

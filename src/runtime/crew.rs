@@ -6,7 +6,7 @@ use super::commit_loop::{CommitLoop, CommitLoopError};
 use super::error::ServeError;
 use super::memory::WorkersMemory;
 use super::pace::Pace;
-use super::pool::WorkerPool;
+use super::pool::{Seat, WorkerPool};
 use super::retained::Guards;
 use super::view::View;
 use crate::decoder::Decoders;
@@ -19,6 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 /// The workers of a log, and their committers once there is a database.
 pub struct Crew {
     log: Log,
+    view: Arc<View>,
     pool: WorkerPool,
     guards: Arc<Guards>,
     committers: JoinSet<Result<(), CommitLoopError>>,
@@ -31,16 +32,16 @@ impl Crew {
     pub fn start(workers: usize, pace: Pace, log: &Log, decoders: &Decoders, view: &Arc<View>) -> Result<Self, ServeError> {
         let guards = Arc::new(Guards::default());
         let pool = WorkerPool::start(workers, pace, log, decoders, view, &guards).map_err(ServeError::Thread)?;
-        Ok(Self { log: log.clone(), pool, guards, committers: JoinSet::new() })
+        Ok(Self { log: log.clone(), view: Arc::clone(view), pool, guards, committers: JoinSet::new() })
     }
 
     /// Starts the committers, once: they take all partitions under the name `owner`.
     pub fn commit_to(&mut self, store: &Store, owner: &str) {
-        for seat in self.pool.take_seats() {
+        self.view.reached(store.level().to_string());
+        for (nth, Seat { partitions, worker, commits }) in self.pool.take_seats().into_iter().enumerate() {
             let (store, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
-            let committer =
-                CommitLoop { store, log, owner, partitions: seat.partitions, worker: seat.worker, commits: seat.commits };
-            self.committers.spawn(committer.run());
+            let trouble = self.view.trouble(format!("committer {nth}"));
+            self.committers.spawn(CommitLoop { store, log, owner, partitions, worker, commits, trouble }.run());
         }
     }
 

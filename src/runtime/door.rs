@@ -6,19 +6,30 @@ use super::intake::LogIntake;
 use super::memory::WorkersMemory;
 use super::server::{Bounds, Server};
 use super::view::{Status, View};
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::log::Log;
 use crate::query::{Query, ReadAccess, Readers};
 use crate::registry::Directory;
+use crate::store::{Hosts, Opened, StoreError};
 use crate::{ingest, query, telemetry};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use deadpool_postgres::Connect;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Wait between two looks for a host.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A client and what carries its connection.
+type Connected = (tokio_postgres::Client, JoinHandle<()>);
 
 /// What the server needs of the daemon.
 pub(super) struct Door {
@@ -36,14 +47,13 @@ pub(super) struct Door {
 
 /// Serves what comes to the listening socket.
 ///
-/// Errors: it is none, or the database's URL cannot be read.
-pub(super) fn open(door: Door, config: &Config, listener: std::net::TcpListener) -> Result<Server, ServeError> {
+/// Errors: it is none.
+pub(super) fn open(door: Door, config: &Config, hosts: Hosts, listener: std::net::TcpListener) -> Result<Server, ServeError> {
     let listen = |error| ServeError::Listen { address: config.http.listen, error };
     let address = listener.local_addr().map_err(listen)?;
     let listener = TcpListener::from_std(listener).map_err(listen)?;
-    let database = config.database.store().postgres()?;
     let bounds = Bounds { connections_max: config.http.connections_max, idle_timeout: config.http.idle_timeout };
-    Ok(Server::start(listener, address, router(door, config, database), bounds))
+    Ok(Server::start(listener, address, router(door, config, hosts), bounds))
 }
 
 #[derive(Clone)]
@@ -69,7 +79,27 @@ impl Readers for DirectoryReaders {
     }
 }
 
-fn router(door: Door, config: &Config, database: tokio_postgres::Config) -> Router {
+/// The store's way to the database, for the query endpoint: it must not read from a host that a failover has
+/// left behind.
+struct ReadHosts(Hosts);
+
+impl Connect for ReadHosts {
+    fn connect(&self, _: &tokio_postgres::Config) -> BoxFuture<'_, Result<Connected, tokio_postgres::Error>> {
+        Box::pin(async {
+            loop {
+                match self.0.open().await {
+                    Ok(Opened { client, task, .. }) => return Ok((client, task)),
+                    Err(StoreError::Connect(error) | StoreError::Query { error, .. }) => return Err(error),
+                    // No error of the client; the pool ends the waiting.
+                    Err(error) => tracing::warn!(%error, "query: no connection to the database"),
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        })
+    }
+}
+
+fn router(door: Door, config: &Config, hosts: Hosts) -> Router {
     let health = Health { view: door.view, log: door.log.clone(), directory: Arc::clone(&door.directory) };
     let health = Router::new()
         .route("/healthz", get(async || "ok"))
@@ -79,10 +109,11 @@ fn router(door: Door, config: &Config, database: tokio_postgres::Config) -> Rout
         .with_state(health);
     let intake = Arc::new(LogIntake::new(Arc::clone(&door.directory), door.log.clone(), door.stopping));
     let ingest = ingest::router(intake, config.http.limits(), Arc::new(clock::event_time));
+    let Database { query_connections, statement_timeout, .. } = config.database;
     let query = Query {
         memory: door.memory,
         readers: DirectoryReaders(door.directory),
-        database: query::Database::new(database, config.database.query_connections, config.database.statement_timeout),
+        database: query::Database::new(tokio_postgres::Config::new(), ReadHosts(hosts), query_connections, statement_timeout),
         partitions: door.log.partitions(),
         limits: query::Limits::default(),
         clock: Arc::new(clock::event_time),

@@ -18,6 +18,7 @@ const COMMIT_SECONDS: &str = "weir_commit_seconds";
 const ROWS_REFUSED: &str = "weir_rows_refused_total";
 const LAG: &str = "weir_lag_records";
 const READY: &str = "weir_ready";
+const DATABASE: &str = "weir_database_available";
 const DEVICES: &str = "weir_devices";
 const CHUNKS_WAITING: &str = "weir_chunks_waiting_for_index";
 const LOG_BYTES: &str = "weir_log_bytes";
@@ -35,11 +36,15 @@ pub(super) fn describe() {
     );
     describe_counter!(ROWS_REFUSED, "Rows that the database refused and that went to quarantine.");
     describe_gauge!(LAG, "Records that are acknowledged and not committed.");
-    describe_gauge!(READY, "1 when all partitions are held and caught up with the database.");
+    describe_gauge!(READY, "1 when all partitions are held and caught up with the database, and it takes commits.");
+    describe_gauge!(DATABASE, "1 while the database can be reached and takes commits.");
     describe_gauge!(DEVICES, "Devices in effect.");
     describe_gauge!(CHUNKS_WAITING, "Chunks or partitions that get their index when the backlog is worked off.");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
-    describe_counter!(UPLINKS, "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined.");
+    describe_counter!(
+        UPLINKS,
+        "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined. One that is tried again counts again."
+    );
     describe_counter!(
         MEASUREMENTS,
         "Measurements since the log began, by outcome: received = stored + unchanged + late_duplicate + quarantined."
@@ -69,7 +74,8 @@ pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
 fn status(status: &Status, log_bytes: u64) {
     let counts = &status.counts;
     gauge!(LAG).set(status.lag_records as f64);
-    gauge!(READY).set(if status.ready { 1.0 } else { 0.0 });
+    gauge!(READY).set(f64::from(u8::from(status.ready)));
+    gauge!(DATABASE).set(f64::from(u8::from(status.database_available)));
     gauge!(CHUNKS_WAITING).set(status.chunks_waiting as f64);
     gauge!(LOG_BYTES).set(log_bytes as f64);
     gauge!(DEVICES).set(status.devices as f64);

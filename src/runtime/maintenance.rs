@@ -1,15 +1,18 @@
 //! The slow chores: tables' upkeep, truncation of the log, the registry's local copy.
 
-use crate::log::Log;
+use crate::log::{Log, TruncateError, Truncated};
 use crate::registry::Directory;
 use crate::store::{Store, StoreError, maintenance};
 use dataflows::model::{HOUR_US, LogTime, Offset, Partition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 /// How often the chores are done.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How soon a log that refuses senders is truncated, once there is something to truncate.
+const FULL_PERIOD: Duration = Duration::from_secs(2);
 /// The share of its size bound from which the log is truncated to the oldest checkpoint, retention or not.
 const FULL: f64 = 0.8;
 
@@ -50,8 +53,20 @@ pub(super) struct Keep {
 pub(super) async fn run(store: Store, log: Log, directory: Arc<Directory>, keep: Keep, clock: impl Fn() -> LogTime) {
     let mut extents = Extents::default();
     let mut period = tokio::time::interval(PERIOD);
+    let mut full = tokio::time::interval(FULL_PERIOD);
+    full.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        period.tick().await;
+        tokio::select! {
+            _ = period.tick() => {}
+            _ = full.tick() => {
+                if log.is_full()
+                    && let Err(error) = truncate(&store, &log, &mut extents, clock(), keep).await
+                {
+                    tracing::warn!(%error, "the log is full, and is truncated later");
+                }
+                continue;
+            }
+        }
         let now = clock();
         extents.take(now, (0..log.partitions()).map(|p| log.end(Partition(p))).collect());
         if let Err(error) = maintenance::run_once(&store, now).await {
@@ -72,29 +87,44 @@ enum TruncateProblem {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Log(#[from] crate::log::TruncateError),
+    Log(#[from] TruncateError),
 }
 
 /// Truncates the log below what any checkpoint needs, and no further than its retention says.
+///
+/// Where senders are refused for want of space and that gives none back, the older checkpoints are given up too:
+/// no record comes any more that would make them move on.
 async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime, keep: Keep) -> Result<(), TruncateProblem> {
-    let full = log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
+    // The disk may be full long before the log's own bound is reached.
+    let full = log.is_full() || log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
     let old = extents.older_than(now, keep.retention_us).map(<[Offset]>::to_vec);
     if !full && old.is_none() {
         return Ok(());
     }
-    let checkpoints = store.checkpoints_low().await?;
-    let low: Vec<_> = (0..log.partitions())
-        .map(|p| {
-            let checkpoint = checkpoints.iter().find(|(partition, _)| partition.0 == p).map_or(Offset(0), |(_, offset)| *offset);
-            match &old {
-                Some(old) if !full => checkpoint.min(old[usize::from(p)]),
-                _ => checkpoint,
-            }
-        })
-        .collect();
-    let log = log.clone();
-    tokio::task::spawn_blocking(move || log.truncate_below(&low)).await.expect("truncating does not panic")?;
+    let checkpoints = store.checkpoints_kept().await?;
+    let of = |p: u16| checkpoints.iter().find(|(partition, ..)| partition.0 == p);
+    let oldest = |p| of(p).map_or(Offset(0), |(_, oldest, _)| *oldest);
+    let newest = |p| of(p).map_or(Offset(0), |(.., newest)| *newest);
+    let low = |p: u16| match &old {
+        Some(old) if !full => oldest(p).min(old[usize::from(p)]),
+        _ => oldest(p),
+    };
+    let truncated = truncate_below(log, (0..log.partitions()).map(low).collect()).await?;
+    if truncated.segments == 0 && log.is_full() {
+        let truncated = truncate_below(log, (0..log.partitions()).map(newest).collect()).await?;
+        if truncated.segments > 0 {
+            tracing::warn!(
+                bytes = truncated.bytes,
+                "the log was full: it is truncated to the newest checkpoints, and does not reach back to an older database now"
+            );
+        }
+    }
     Ok(())
+}
+
+async fn truncate_below(log: &Log, low: Vec<Offset>) -> Result<Truncated, TruncateError> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || log.truncate_below(&low)).await.expect("truncating does not panic")
 }
 
 #[cfg(test)]

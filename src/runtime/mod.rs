@@ -3,7 +3,7 @@
 //! ```text
 //! HTTP ── intake ──► log ──► worker thread (graph) ──► committer task ──► database
 //!                     ▲         │  ▲                        │
-//!            ticks, registry    │  └── assume / committed ──┘
+//!   ticks, registry, retries    │  └── assume / committed ──┘
 //!                               └── memory ──► query endpoint
 //! ```
 //!
@@ -31,9 +31,12 @@ mod pending;
 mod pool;
 mod registry;
 mod retained;
+mod retries;
 mod serve;
 mod server;
+mod standing;
 mod ticks;
+mod trouble;
 mod verdicts;
 mod view;
 mod worker;

@@ -40,3 +40,14 @@ impl Default for Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_the_rows_that_may_wait() {
+        let rows_max = |workers| Pace { rows_max: 10, ..Pace::default() }.of_one_of(workers).rows_max;
+        assert_eq!([1, 3, 10, 100].map(rows_max), [10, 4, 1, 1]);
+    }
+}

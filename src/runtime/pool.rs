@@ -6,10 +6,9 @@
 use super::pace::Pace;
 use super::retained::{Guards, Retained};
 use super::view::View;
-use super::worker::{ToWorker, Worker, WorkerError, WorkerHandle};
+use super::worker::{HandedOver, ToWorker, Worker, WorkerError, WorkerHandle};
 use crate::decoder::Decoders;
 use crate::log::Log;
-use crate::store::Commit;
 use dataflows::graph::Graph;
 use dataflows::model::Partition;
 use std::io;
@@ -25,7 +24,7 @@ pub(super) struct Seat {
     /// The worker.
     pub worker: WorkerHandle,
     /// What it hands over.
-    pub commits: mpsc::Receiver<Arc<Commit>>,
+    pub commits: mpsc::Receiver<HandedOver>,
 }
 
 /// All workers.

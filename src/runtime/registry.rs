@@ -7,6 +7,7 @@ use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// The tables are compared at least this often, whether or not anybody says that they changed.
@@ -15,6 +16,27 @@ const PERIOD: Duration = Duration::from_secs(300);
 const GATHER: Duration = Duration::from_millis(50);
 /// Wait after a failure.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Comparisons that somebody waits for, counted.
+#[derive(Clone, Default)]
+pub(super) struct Comparisons {
+    asked: Arc<watch::Sender<u64>>,
+    done: Arc<watch::Sender<u64>>,
+}
+
+impl Comparisons {
+    /// Waits until what the tables say now is in the log: as long as it takes, should they be refused.
+    pub(super) async fn one_from_now_on(&self) {
+        let mut ours = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            ours = *asked;
+        });
+        let mut done = self.done.subscribe();
+        // The sender lives as long as this does.
+        let _ = done.wait_for(|done| *done >= ours).await;
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
@@ -27,10 +49,10 @@ enum Problem {
 }
 
 /// Keeps `directory` in step with the database until it is dropped.
-pub(super) async fn run(store: Store, log: Uuid, directory: Arc<Directory>, decoders: Decoders) {
+pub(super) async fn run(store: Store, log: Uuid, directory: Arc<Directory>, decoders: Decoders, comparisons: Comparisons) {
     let mut told = Vec::new();
     loop {
-        if let Err(problem) = follow(&store, log, &directory, &decoders, &mut told).await {
+        if let Err(problem) = follow(&store, log, &directory, &decoders, &comparisons, &mut told).await {
             match problem {
                 // Somebody has to look; all else passes.
                 Problem::Directory(error) => tracing::error!(%error, "what is in effect stays as it is"),
@@ -72,17 +94,22 @@ async fn follow(
     log: Uuid,
     directory: &Directory,
     decoders: &Decoders,
+    comparisons: &Comparisons,
     told: &mut Vec<BadRow>,
 ) -> Result<(), Problem> {
     let (mut client, mut notices) = store.listen(tables::CHANNEL).await?;
     directory.never_again(&tables::provisioned(&client).await?);
+    let mut asks = comparisons.asked.subscribe();
     loop {
+        let asked = *asks.borrow_and_update();
         put_missing(&client, decoders).await?;
         let read = tables::read(&mut client, |hash| decoders.has(hash)).await?;
         directory.check(&read.wanted)?;
         if !read.wanted.is_empty() && read.wanted.registry_of != Some(log) {
             tables::note_log(&client, log).await?;
         }
+        // Before the log forgets them: what it knows under these numbers must not become another device's.
+        tables::spend(&client, &directory.numbers_gone(&read.wanted)).await?;
         let mut reconciled = directory.reconcile(read.wanted).await?;
         if reconciled.changes > 0 {
             tracing::info!(changes = reconciled.changes, "registry changes are in the log");
@@ -90,18 +117,22 @@ async fn follow(
         reconciled.bad.extend(read.bad);
         tell(&reconciled.bad, told);
         directory.save(false).await?;
-        if wait(&mut notices).await.is_none() {
+        comparisons.done.send_replace(asked);
+        if wait(&mut notices, &mut asks).await.is_none() {
             return Ok(());
         }
     }
 }
 
-/// Waits for a notification, or for the period to pass; `None` when the connection is gone.
-async fn wait(notices: &mut Receiver<()>) -> Option<()> {
-    match tokio::time::timeout(PERIOD, notices.recv()).await {
-        Ok(None) => return None,
-        Ok(Some(())) => tokio::time::sleep(GATHER).await,
-        Err(_) => {}
+/// Waits for a notification, for somebody to ask, or for the period to pass; `None` when the connection is gone.
+async fn wait(notices: &mut Receiver<()>, asks: &mut watch::Receiver<u64>) -> Option<()> {
+    tokio::select! {
+        notice = notices.recv() => {
+            notice?;
+            tokio::time::sleep(GATHER).await;
+        }
+        Ok(()) = asks.changed() => {}
+        () = tokio::time::sleep(PERIOD) => {}
     }
     while notices.try_recv().is_ok() {}
     Some(())

@@ -12,12 +12,12 @@ use super::handover::{self, Offer, Successor};
 use super::pace::Pace;
 use super::verdicts::LogVerdicts;
 use super::view::View;
-use super::{clock, gauges, indexing, maintenance, registry, ticks};
+use super::{clock, gauges, indexing, maintenance, registry, retries, ticks};
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::log::{Clock, Log};
 use crate::registry::Directory;
-use crate::store::{Store, StoreError};
+use crate::store::{Hosts, Store, StoreConfig, StoreError};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -68,6 +68,7 @@ pub async fn serve(
     let pace = Pace { checkpoint_records: config.runtime.checkpoint_records, ..Pace::default() };
     let mut crew = Crew::start(config.runtime.workers, pace, &log, &decoders, &view)?;
 
+    let hosts = Hosts::new(&StoreConfig { timeline_file: Some(dir.join("timeline.json")), ..config.database.store() })?;
     let stopping = Arc::new(AtomicBool::new(false));
     let door = Door {
         directory: Arc::clone(&directory),
@@ -79,7 +80,7 @@ pub async fn serve(
     let listen = |error| ServeError::Listen { address: config.http.listen, error };
     let listener = handover::listener(config.http.listen, handed_over).map_err(listen)?;
     let offered = listener.try_clone().map_err(listen)?;
-    let server = door::open(door, &config, listener)?;
+    let server = door::open(door, &config, hosts.clone(), listener)?;
     listening(server.address);
 
     let mut tasks = JoinSet::new();
@@ -92,7 +93,7 @@ pub async fn serve(
             successor = Some(taken);
             Ok(())
         }
-        error = work(&config, &log, &directory, &decoders, &view, &mut crew, &mut tasks) => Err(error),
+        error = work(&config, &hosts, &log, &directory, &decoders, &view, &mut crew, &mut tasks) => Err(error),
     };
 
     stopping.store(true, Ordering::Release);
@@ -129,8 +130,10 @@ async fn until_taken_over(dir: &Path, listener: TcpListener) -> Successor {
 }
 
 /// Reaches the database and works until something makes it end; gives what that was.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the daemon, and this is where they meet")]
 async fn work(
     config: &Config,
+    hosts: &Hosts,
     log: &Log,
     directory: &Arc<Directory>,
     decoders: &Decoders,
@@ -138,16 +141,17 @@ async fn work(
     crew: &mut Crew,
     tasks: &mut JoinSet<()>,
 ) -> ServeError {
-    let store = match reach(config, log.partitions()).await {
+    let store = match reach(config, hosts, log.partitions(), view).await {
         Ok(store) => store,
         Err(error) => return error.into(),
     };
     tracing::info!(level = %store.level(), "the database is reached");
-    view.reached(store.level().to_string());
     let retention_us = i64::try_from(config.log.retention.as_micros()).unwrap_or(i64::MAX);
     let keep = maintenance::Keep { retention_us, size_bytes_max: config.log.size_bytes_max };
     registry::fetch_decoders(&store, decoders).await;
-    tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone()));
+    let comparisons = registry::Comparisons::default();
+    tasks.spawn(registry::run(store.clone(), log.id(), Arc::clone(directory), decoders.clone(), comparisons.clone()));
+    tasks.spawn(retries::run(store.clone(), log.clone(), comparisons));
     tasks.spawn(maintenance::run(store.clone(), log.clone(), Arc::clone(directory), keep, clock::log_time));
     tasks.spawn(indexing::run(store.clone(), log.clone(), Arc::clone(view)));
     crew.commit_to(&store, &config.runtime.owner);
@@ -155,25 +159,27 @@ async fn work(
 }
 
 /// Waits for the database, for as long as it takes.
-async fn reach(config: &Config, partitions: u16) -> Result<Store, StoreError> {
+async fn reach(config: &Config, hosts: &Hosts, partitions: u16, view: &View) -> Result<Store, StoreError> {
+    let trouble = view.trouble("start".into());
     loop {
         let reached = async {
-            let mut store = Store::connect(config.database.store()).await?;
+            let mut store = Store::connect_to(config.database.store(), hosts.clone()).await?;
             if config.database.migrate {
                 store.migrate(partitions).await?;
             }
             Ok::<_, StoreError>(store)
         };
-        match reached.await {
+        let error = match reached.await {
             Ok(store) => return Ok(store),
             Err(error) if error.is_final() => return Err(error),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the database is not available; the log takes uplinks meanwhile");
-            }
-            Err(error) => {
-                tracing::error!(%error, "the database cannot be used; the log takes uplinks meanwhile, and weir tries again");
-            }
+            Err(error) => error,
+        };
+        if error.is_transient() {
+            tracing::warn!(%error, "the database is not available; the log takes uplinks meanwhile");
+        } else {
+            tracing::error!(%error, "the database cannot be used; the log takes uplinks meanwhile, and weir tries again");
         }
+        trouble.set(&error);
         tokio::time::sleep(DATABASE_RETRY).await;
     }
 }

@@ -1,6 +1,7 @@
 //! What the daemon shows of itself: written by workers and committers, read by `/readyz`, `/status`
 //! and the tick task. Only figures; no decision is taken from a torn reading of two of them.
 
+use super::trouble::{Trouble, Troubles};
 use dataflows::model::{Counts, Offset, Partition};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 pub struct View {
     partitions: Vec<PartitionView>,
     level: OnceLock<String>,
+    troubles: Troubles,
     last_commit_rows: AtomicU64,
     chunks_waiting: AtomicU64,
 }
@@ -42,9 +44,11 @@ pub struct PartitionStatus {
 /// The daemon, for a reader.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Status {
-    /// All partitions are held and their replay has reached what the database holds.
+    /// All partitions are held, their replay has reached what the database holds, and the database takes commits.
     pub ready: bool,
-    /// The database's level, or why there is none.
+    /// Whether the database was reached, and does what it is asked.
+    pub database_available: bool,
+    /// The database's level, or what is the matter with it.
     pub database: String,
     /// Records that are acknowledged and not committed, over all partitions.
     pub lag_records: u64,
@@ -66,6 +70,7 @@ impl View {
         Self {
             partitions: (0..partitions).map(|_| PartitionView::default()).collect(),
             level: OnceLock::new(),
+            troubles: Troubles::default(),
             last_commit_rows: AtomicU64::new(0),
             chunks_waiting: AtomicU64::new(0),
         }
@@ -73,6 +78,11 @@ impl View {
 
     fn of(&self, partition: Partition) -> &PartitionView {
         &self.partitions[usize::from(partition.0)]
+    }
+
+    /// Gives a part of the daemon that needs the database the place where it tells of trouble.
+    pub(super) fn trouble(&self, part: String) -> Trouble {
+        self.troubles.of(part)
     }
 
     /// The database was reached; `level` says what it can do.
@@ -150,9 +160,12 @@ impl View {
                 committed: view.committed.load(Ordering::Relaxed),
             })
             .collect();
+        let trouble = self.troubles.any();
+        let database_available = trouble.is_none() && self.level.get().is_some();
         Status {
-            ready: partitions.iter().all(|p| p.assumed && p.processed >= p.committed),
-            database: self.level.get().cloned().unwrap_or_else(|| "not reached yet".into()),
+            ready: database_available && partitions.iter().all(|p| p.assumed && p.processed >= p.committed),
+            database_available,
+            database: trouble.or_else(|| self.level.get().cloned()).unwrap_or_else(|| "not reached yet".into()),
             lag_records: partitions.iter().map(|p| p.log_end.saturating_sub(p.committed)).sum(),
             last_commit_rows: self.last_commit_rows.load(Ordering::Relaxed),
             chunks_waiting: self.chunks_waiting.load(Ordering::Relaxed),

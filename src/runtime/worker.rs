@@ -35,7 +35,12 @@ const IDLE: Duration = Duration::from_secs(1);
 /// What a worker is told.
 pub(super) enum ToWorker {
     /// The partitions are ours, in this state; all that the worker held is void.
-    Assume(Vec<Assumed>),
+    Assume {
+        /// Counts the times; commits are handed over with it.
+        generation: u64,
+        /// What is taken over.
+        partitions: Vec<Assumed>,
+    },
     /// The commit on its way has reached the database.
     Committed,
     /// Look into the graph between two runs.
@@ -45,6 +50,14 @@ pub(super) enum ToWorker {
         /// Work is cut short then; the rest is replayed at the next start.
         deadline: Instant,
     },
+}
+
+/// A commit on its way to the committer.
+pub(super) struct HandedOver {
+    /// That of the newest [`ToWorker::Assume`] that the worker had heard.
+    pub generation: u64,
+    /// What is to be committed.
+    pub commit: Arc<Commit>,
 }
 
 /// A partition as the database has it.
@@ -125,7 +138,8 @@ pub(super) struct Worker {
     log: Log,
     view: Arc<View>,
     inbox: Receiver<ToWorker>,
-    committer: tokio::sync::mpsc::Sender<Arc<Commit>>,
+    committer: tokio::sync::mpsc::Sender<HandedOver>,
+    generation: u64,
     owned: Vec<Owned>,
     /// The partition that is read first; they take turns.
     turn: usize,
@@ -148,11 +162,11 @@ impl Worker {
         log: Log,
         view: Arc<View>,
         inbox: Receiver<ToWorker>,
-        committer: tokio::sync::mpsc::Sender<Arc<Commit>>,
+        committer: tokio::sync::mpsc::Sender<HandedOver>,
         retained: Retained,
     ) -> Self {
         let (owned, pending) = (Vec::new(), Pending::default());
-        Self { graph, pace, log, view, inbox, committer, owned, turn: 0, pending, retained, stopping: None }
+        Self { graph, pace, log, view, inbox, committer, generation: 0, owned, turn: 0, pending, retained, stopping: None }
     }
 
     /// Works until it is stopped and all that it had to commit is committed.
@@ -176,7 +190,10 @@ impl Worker {
     fn hear(&mut self) -> Result<(), WorkerError> {
         loop {
             match self.inbox.try_recv() {
-                Ok(ToWorker::Assume(partitions)) => self.assume(partitions)?,
+                Ok(ToWorker::Assume { generation, partitions }) => {
+                    self.generation = generation;
+                    self.assume(partitions)?;
+                }
                 Ok(ToWorker::Committed) => self.committed(),
                 Ok(ToWorker::Peek(look)) => {
                     look(&Peek { graph: &self.graph, pending: self.pending.rows(), retained: &self.retained, owned: &self.owned })
@@ -283,7 +300,7 @@ impl Worker {
         }
         let commit = Arc::new(Commit { advances, outputs: self.pending.take(), checkpoint });
         self.retained.send(Arc::clone(&commit));
-        if self.committer.blocking_send(commit).is_err() {
+        if self.committer.blocking_send(HandedOver { generation: self.generation, commit }).is_err() {
             tracing::debug!("the committer has ended");
         }
         true
@@ -314,7 +331,12 @@ impl Worker {
     /// Takes the checkpoint that is most due, if one is: one partition at a time keeps commits short.
     fn checkpoint(&mut self, last: bool) -> Option<Checkpoint> {
         let (log, now) = (self.log.id(), Instant::now());
-        let due = |o: &&mut Owned| o.is_due(&self.pace, self.log.end(o.partition), now, last);
+        // A full log can be truncated as far as there are checkpoints, and nothing more comes that would make them due.
+        let full = self.log.is_full();
+        let due = |o: &&mut Owned| {
+            let end = self.log.end(o.partition);
+            o.is_due(&self.pace, end, now, last || (full && o.next == end))
+        };
         let owned = self.owned.iter_mut().filter(due).max_by_key(|o| o.next.0 - o.checkpointed.0)?;
         owned.checkpointed = owned.next;
         owned.checkpointed_at = now;

@@ -58,15 +58,15 @@ impl Store {
         Ok(rows.into_iter().map(stored).collect())
     }
 
-    /// Gives, for each partition that has one, the offset of the oldest checkpoint that is kept: the
-    /// log may be truncated below it, and nowhere else.
+    /// Gives, for each partition that has one, the offsets of the oldest checkpoint that is kept and of the
+    /// newest: the log may be truncated below the oldest, and only in need up to the newest.
     ///
     /// Cost: one synchronous commit. Commits are asynchronous by default, and a checkpoint that a
     /// crash of the database could still take back is nothing to truncate by.
-    pub async fn checkpoints_low(&self) -> Result<Vec<(Partition, Offset)>, StoreError> {
+    pub async fn checkpoints_kept(&self) -> Result<Vec<(Partition, Offset, Offset)>, StoreError> {
         let doing = "the oldest checkpoints could not be read";
         let mut client = self.client().await?;
-        let sql = "SELECT c.\"partition\", min(c.\"offset\") FROM checkpoint c JOIN progress p USING (\"partition\", log_id) \
+        let sql = "SELECT c.\"partition\", min(c.\"offset\"), max(c.\"offset\") FROM checkpoint c JOIN progress p USING (\"partition\", log_id) \
                    WHERE c.\"offset\" <= p.\"offset\" GROUP BY 1 ORDER BY 1";
         let rows = client.query(sql, &[]).await.doing(doing)?;
         // What was visible above precedes this commit in the WAL, which is flushed up to here.
@@ -76,7 +76,8 @@ impl Store {
                      ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         transaction.batch_execute(flush).await.doing(doing)?;
         transaction.commit().await.doing(doing)?;
-        Ok(rows.iter().map(|row| (Partition(row.get::<_, i16>(0).cast_unsigned()), offset_of(row, 1))).collect())
+        let partition = |row: &tokio_postgres::Row| Partition(row.get::<_, i16>(0).cast_unsigned());
+        Ok(rows.iter().map(|row| (partition(row), offset_of(row, 1), offset_of(row, 2))).collect())
     }
 }
 

@@ -77,10 +77,10 @@ pub(super) async fn ensure(client: &Client, layout: Layout, views: Views) -> Res
     // One simple query is one transaction: all or nothing. The lock makes two daemons take turns.
     if !sql.is_empty() {
         let sql = format!("BEGIN; LOCK TABLE retention_class IN SHARE ROW EXCLUSIVE MODE; {sql} COMMIT");
-        if let Err(source) = client.batch_execute(&sql).await {
+        if let Err(error) = client.batch_execute(&sql).await {
             // The failed transaction is still open; the error that matters is the first.
             let _ = client.batch_execute("ROLLBACK").await;
-            return Err(StoreError::Query { doing, source });
+            return Err(StoreError::Query { doing, error });
         }
     }
     Ok(())

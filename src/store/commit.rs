@@ -180,5 +180,5 @@ impl From<tokio_postgres::Error> for CommitError {
 
 /// An error of a statement of the commit.
 pub(super) fn failed(source: tokio_postgres::Error) -> StoreError {
-    StoreError::Query { doing: "the commit failed", source }
+    StoreError::Query { doing: "the commit failed", error: source }
 }

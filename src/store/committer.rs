@@ -12,7 +12,7 @@ use super::refusals::{RefusedSeries, RefusedSeriesSet};
 use super::rows::{self, Batch, Batches, Row};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, remedy, words};
-use super::{Store, StoreError, ranges};
+use super::{Progress, Store, StoreError, progress, ranges};
 
 /// Commits on one connection, made again when it is lost.
 ///
@@ -43,6 +43,30 @@ impl Committer {
         Ok(committer)
     }
 
+    /// Whether there is a connection, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.client.is_closed())
+    }
+
+    /// Waits until the connection has ended; does not, where there is none.
+    pub async fn disconnected(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.ended().await;
+        }
+    }
+
+    /// Reads the progress over the connection that the next commit goes over, and makes it if need be: the
+    /// database may be older than it was left, or another one.
+    pub async fn progress(&mut self) -> Result<Vec<Progress>, StoreError> {
+        let session = match self.session.take() {
+            Some(session) if !session.client.is_closed() => session,
+            _ => self.open().await?,
+        };
+        let progress = progress::read(&session.client).await;
+        self.session = Some(session);
+        progress
+    }
+
     async fn open(&mut self) -> Result<Session, StoreError> {
         let session = Session::open(&self.store).await?;
         self.read_classes(&session).await?;
@@ -70,6 +94,11 @@ impl Committer {
         // Series that this commit finds to be refused.
         let mut found = Vec::new();
         let mut batches = self.batches(session, commit, &found).await?;
+        if !batches.set_aside.is_empty() {
+            // A person may have lifted a refusal since.
+            self.refused = RefusedSeriesSet::read(&session.client).await?;
+            batches = self.batches(session, commit, &found).await?;
+        }
         let asks = session.copies_directly && !self.only_plain;
         let is_direct = asks && batches.tables.iter().any(|batch| self.split(commit, batch).is_some());
         let mut care = if is_direct { Care::Direct } else { Care::Whole };
@@ -135,7 +164,7 @@ impl Committer {
     async fn read_classes(&mut self, session: &Session) -> Result<(), StoreError> {
         classes::ensure(&session.client, self.store.level.layout(), classes::Views::WhenTablesAreNew).await?;
         let doing = "the retention classes could not be read";
-        self.classes = classes::read(&session.client).await.map_err(|source| StoreError::Query { doing, source })?;
+        self.classes = classes::read(&session.client).await.map_err(|error| StoreError::Query { doing, error })?;
         Ok(())
     }
 
@@ -183,10 +212,12 @@ impl Committer {
         match write_quarantine(session, batches, &refused, &mut committed).await {
             Err(Failure::Server(source)) if care == Care::Halves && remedy(&source) == Remedy::Bisect => {
                 let doing = "the quarantine was not written";
-                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, source })));
+                return Err(Failure::Stop(StopReason::QuarantineRefuses(StoreError::Query { doing, error: source })));
             }
             written => written?,
         }
+        // Behind the quarantine's rows: a replay may bring an entry and its retry in one commit.
+        session.release(&commit.outputs.released).await?;
         if let Some(checkpoint) = &commit.checkpoint {
             session.checkpoint(checkpoint).await?;
         }
@@ -283,7 +314,7 @@ fn tell(found: &[RefusedSeries]) {
     for RefusedSeries { series, why } in found {
         tracing::error!(
             series = %series.series, device = %series.device, tenant = %series.tenant, field = %series.field, %why,
-            "a series is refused: its rows go to quarantine from now on. Remove the device and add it again to give it new series"
+            "a series is refused: its rows go to quarantine from now on. Mend the cause, then `weir quarantine retry --reason row_refused`; or remove the device and add it again to give it new series"
         );
     }
 }

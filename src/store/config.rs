@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::config::TargetSessionAttrs;
 
@@ -38,6 +39,8 @@ pub struct StoreConfig {
     pub keepalive_idle: Duration,
     /// When a commit is answered. Default: before it is on disk.
     pub synchronous_commit: SynchronousCommit,
+    /// Where the newest timeline that was seen is kept from one start to the next. Default: nowhere.
+    pub timeline_file: Option<PathBuf>,
 }
 
 impl StoreConfig {
@@ -52,6 +55,7 @@ impl StoreConfig {
             idle_in_transaction_timeout: Duration::from_secs(30),
             keepalive_idle: Duration::from_secs(15),
             synchronous_commit: SynchronousCommit::default(),
+            timeline_file: None,
         }
     }
 

@@ -1,4 +1,7 @@
 //! Errors of everything but the commit, which has its own.
+//!
+//! Each tells the server's words itself, so none gives the client's error as its source: who prints the whole
+//! chain would tell them twice.
 
 use super::sqlstate::{Remedy, remedy, words};
 use dataflows::model::{Offset, Partition};
@@ -9,28 +12,44 @@ use uuid::Uuid;
 pub enum StoreError {
     /// The URL cannot be read.
     #[error("the database URL cannot be read ({}): write it as postgres://user:password@host:5432/database", words(.0))]
-    Url(#[source] tokio_postgres::Error),
+    Url(tokio_postgres::Error),
     /// No host took the connection.
     #[error("no connection to the database: {}. Look whether it runs, takes connections from here and accepts writes", words(.0))]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(tokio_postgres::Error),
+    /// The URL names no host.
+    #[error("the database URL names no host: write it as postgres://user:password@host:5432/database")]
+    NoHost,
+    /// A host took the connection, and nothing more came of it.
+    #[error("the database host {host} took the connection and did not answer for {seconds} s: look whether it hangs")]
+    Silent {
+        /// Which.
+        host: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// A host that was left behind by a failover.
     #[error(
-        "the database is on timeline {found}, but was on {seen} before: a failover left this host behind. \
-         Take it out of the URL, or restart weir if the database was meant to be put back"
+        "the database host {host} is on timeline {found}, and the database was on {seen} before: a failover left this host \
+         behind, and what is written there is lost. Take it out of the URL, or make it a replica of the new primary. If the \
+         database was meant to be put back, {way_out}"
     )]
     OlderTimeline {
-        /// The timeline of this host.
+        /// Which.
+        host: String,
+        /// Its timeline.
         found: u32,
-        /// The newest timeline that this process has seen.
+        /// The newest timeline that was seen.
         seen: u32,
+        /// How to take the host nevertheless.
+        way_out: String,
     },
     /// A statement failed.
-    #[error("{doing}: {}", words(.source))]
+    #[error("{doing}: {}", words(.error))]
     Query {
         /// What weir was doing.
         doing: &'static str,
         /// What the server said.
-        source: tokio_postgres::Error,
+        error: tokio_postgres::Error,
     },
     /// The schema could not be brought up to date.
     #[error(
@@ -97,8 +116,8 @@ impl StoreError {
     /// Whether it may pass by itself: back off, then try again.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(source) | Self::Query { source, .. } => remedy(source) == Remedy::Retry,
-            Self::OlderTimeline { .. } => true,
+            Self::Connect(error) | Self::Query { error, .. } => remedy(error) == Remedy::Retry,
+            Self::OlderTimeline { .. } | Self::Silent { .. } => true,
             _ => false,
         }
     }
@@ -110,6 +129,7 @@ impl StoreError {
         matches!(
             self,
             Self::Url(_)
+                | Self::NoHost
                 | Self::PartitionCount { .. }
                 | Self::PartitionRange(_)
                 | Self::ForeignLog { .. }
@@ -126,6 +146,6 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Query { doing, source })
+        self.map_err(|error| StoreError::Query { doing, error })
     }
 }

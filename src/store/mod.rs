@@ -6,12 +6,14 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | `hosts`, `timeline` | connect to the newest primary, and never back to an older one |
 //! | `migrate`, `classes`, `tables`, `ranges` | make the schema, a set of tables for each retention class, and partitions of them |
 //! | `columnstore`, `direct` | set tables up for the columnstore, where the database has one; tell which rows go there at once |
 //! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
 //! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
 //! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
-//! | `maintenance` | makes chunks ahead, merges partials, drops what is past its retention, puts chunks into the columnstore |
+//! | `quarantine` | shows what is set aside, and what brings it out or ends it |
+//! | `maintenance` | makes chunks ahead and their indexes, merges partials, drops what is past its retention, puts chunks into the columnstore |
 
 mod adoption;
 mod bisect;
@@ -25,17 +27,20 @@ mod config;
 pub mod copy;
 mod direct;
 mod error;
+mod hosts;
 mod level;
 mod listen;
 pub mod maintenance;
 mod migrate;
 mod progress;
+pub mod quarantine;
 mod ranges;
 mod refusals;
 mod rows;
 mod session;
 mod sqlstate;
 mod tables;
+mod timeline;
 mod timestamp;
 
 pub use adoption::{Adoption, Extent, LostRange};
@@ -44,15 +49,13 @@ pub use commit::{Advance, Commit, CommitError, Committed, Landing, Refused, Stop
 pub use committer::Committer;
 pub use config::{StoreConfig, SynchronousCommit};
 pub use error::StoreError;
+pub use hosts::{Hosts, Opened};
 pub use level::Level;
 pub use progress::{Progress, Taken};
 pub use sqlstate::{Remedy, classify};
 pub use timestamp::Timestamp;
 
-use error::Doing;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 /// Gives the tables of the standard class that commits copy rows into, in the order in which commits write them.
 pub fn copied_tables() -> [CopiedTable; 5] {
@@ -83,10 +86,8 @@ pub const PARTITIONS_MAX: u16 = 1024;
 #[derive(Clone, Debug)]
 pub struct Store {
     config: StoreConfig,
-    postgres: tokio_postgres::Config,
+    hosts: Hosts,
     level: Level,
-    /// The newest timeline that this process has seen, so that a failover is never undone.
-    timeline: Arc<AtomicU32>,
 }
 
 impl Store {
@@ -94,8 +95,15 @@ impl Store {
     ///
     /// Errors: a URL that cannot be read, no host that accepts writes.
     pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
-        let postgres = config.postgres()?;
-        let mut store = Self { config, postgres, level: Level::Postgres, timeline: Arc::default() };
+        let hosts = Hosts::new(&config)?;
+        Self::connect_to(config, hosts).await
+    }
+
+    /// Does the same over hosts that others use too.
+    ///
+    /// Errors: no host that accepts writes.
+    pub async fn connect_to(config: StoreConfig, hosts: Hosts) -> Result<Self, StoreError> {
+        let mut store = Self { config, hosts, level: Level::Postgres };
         let client = store.client().await?;
         store.level = migrate::level(&client).await?;
         Ok(store)
@@ -105,11 +113,7 @@ impl Store {
     ///
     /// Errors: as [`Self::connect`].
     pub async fn database(&self, name: &str) -> Result<Self, StoreError> {
-        let mut store = self.clone();
-        store.postgres.dbname(name);
-        let client = store.client().await?;
-        store.level = migrate::level(&client).await?;
-        Ok(store)
+        Self::connect_to(self.config.clone(), self.hosts.database(name)).await
     }
 
     /// What the database can do.
@@ -121,26 +125,13 @@ impl Store {
     ///
     /// Errors: no host that accepts writes, or only one on an older timeline.
     pub async fn client(&self) -> Result<Client, StoreError> {
-        let (client, connection) = self.postgres.connect(NoTls).await.map_err(StoreError::Connect)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = sqlstate::words(&error), "a database connection ended");
-            }
-        });
-        client.batch_execute(&self.config.session_sql()).await.map_err(StoreError::Connect)?;
-        self.refuse_older_timeline(&client).await?;
-        Ok(client)
+        self.open().await.map(|opened| opened.client)
     }
 
-    async fn refuse_older_timeline(&self, client: &Client) -> Result<(), StoreError> {
-        // The timeline is the first eight hex digits of a WAL file's name.
-        let row = client
-            .query_one("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)", &[])
-            .await
-            .doing("the timeline could not be read")?;
-        let found = u32::from_str_radix(row.get(0), 16)
-            .map_err(|e| StoreError::Unreadable { what: "the server's timeline", why: e.to_string() })?;
-        let seen = self.timeline.fetch_max(found, Ordering::AcqRel);
-        if found < seen { Err(StoreError::OlderTimeline { found, seen }) } else { Ok(()) }
+    /// Does the same, and gives what else there is of the connection.
+    async fn open(&self) -> Result<Opened, StoreError> {
+        let opened = self.hosts.open().await?;
+        opened.client.batch_execute(&self.config.session_sql()).await.map_err(StoreError::Connect)?;
+        Ok(opened)
     }
 }

@@ -6,7 +6,7 @@ use super::timestamp::Timestamp;
 use super::{Store, StoreError};
 use dataflows::model::{Counts, LogTime, Offset, Partition};
 use tokio_postgres::types::Json;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
 
 /// A partition that this process owns from now on, until another takes it.
@@ -77,13 +77,15 @@ impl Store {
 
     /// Reads the progress of every partition that was ever taken, by partition.
     pub async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
-        let client = self.client().await?;
-        let rows = client
-            .query(&format!("SELECT {COLUMNS} FROM progress ORDER BY \"partition\""), &[])
-            .await
-            .doing("the progress could not be read")?;
-        rows.iter().map(from_row).collect()
+        read(&self.client().await?).await
     }
+}
+
+/// As [`Store::progress`], over a connection.
+pub(super) async fn read(client: &Client) -> Result<Vec<Progress>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM progress ORDER BY \"partition\"");
+    let rows = client.query(&sql, &[]).await.doing("the progress could not be read")?;
+    rows.iter().map(from_row).collect()
 }
 
 /// What [`from_row`] reads.

@@ -49,8 +49,8 @@ impl RefusedSeriesSet {
         let refused = self.0.get(&row.series()?)?;
         let CatalogueSeries { series, tenant, device, field, .. } = &refused.series;
         let detail = format!(
-            "the table {table} was not given {}: series {series} is refused, since {}. Remove the device and add it again: it \
-             then has new series",
+            "the table {table} was not given {}: series {series} is refused, since {}. Mend that, then retry; or remove the device \
+             and add it again: it then has new series",
             row.describe(),
             refused.why
         );

@@ -3,6 +3,7 @@
 use super::checkpoint::{self, Checkpoint};
 use super::commit::{Advance, StopReason};
 use super::copy::CopyEncoder;
+use super::hosts::Opened;
 use super::progress::{number, wire};
 use super::refusals::RefusedSeries;
 use super::rows::Row;
@@ -14,6 +15,7 @@ use dataflows::model::Partition;
 use futures_util::SinkExt;
 use futures_util::future::{try_join, try_join_all};
 use std::collections::HashMap;
+use tokio::sync::mpsc;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Error, Statement};
 
@@ -49,6 +51,7 @@ impl From<Error> for Failure {
 /// A connection with its prepared statements.
 pub(super) struct Session {
     pub(super) client: Client,
+    notices: mpsc::Receiver<()>,
     advance: Statement,
     copies: HashMap<TableName, Statement>,
     encoder: CopyEncoder,
@@ -58,7 +61,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn open(store: &Store) -> Result<Self, StoreError> {
-        let client = store.client().await?;
+        let Opened { client, notices, .. } = store.open().await?;
         // The fence: no row means that this commit does not begin where the tables end, or that the
         // partition has another owner.
         let sql = "UPDATE progress SET \"offset\" = $4, counts = $5, log_time = $6, updated_at = now() \
@@ -66,10 +69,16 @@ impl Session {
         let advance = match client.prepare(sql).await {
             Ok(advance) => advance,
             Err(error) if error.code().is_some_and(|state| state.code() == "42P01") => return Err(StoreError::NotMigrated),
-            Err(source) => return Err(StoreError::Query { doing: "the commit could not be prepared", source }),
+            Err(error) => return Err(StoreError::Query { doing: "the commit could not be prepared", error }),
         };
         let copies_directly = store.level == Level::TimescaleCommunity && direct::is_offered(&client).await?;
-        Ok(Self { client, advance, copies: HashMap::new(), encoder: CopyEncoder::default(), copies_directly })
+        Ok(Self { client, notices, advance, copies: HashMap::new(), encoder: CopyEncoder::default(), copies_directly })
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&mut self) {
+        // It listens to nothing, so all that comes is the end.
+        while self.notices.recv().await.is_some() {}
     }
 
     /// Opens the transaction and moves the progress of its partitions, in one round trip.

@@ -6,5 +6,6 @@ mod database;
 
 mod commands;
 mod daemon;
+mod quarantine;
 mod readme;
 mod run;

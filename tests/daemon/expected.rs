@@ -15,9 +15,14 @@ use weir::log::{Clock, Log, LogOptions, RawRecord, ReadError};
 
 /// Runs the log of a data directory, which no daemon uses now, through the oracle.
 pub(crate) fn tables(dir: &Path) -> Tables {
+    tables_of(&log_dir(dir), &dir.join("decoders"))
+}
+
+/// Does the same with a log that is elsewhere than its decoders.
+pub(crate) fn tables_of(log: &Path, decoder_bodies: &Path) -> Tables {
     let options = LogOptions { partitions: PARTITIONS, ..LogOptions::default() };
-    let (log, _) = Log::open(&log_dir(dir), options, Clock::system()).unwrap();
-    let decoders = decoders(&dir.join("decoders"));
+    let (log, _) = Log::open(log, options, Clock::system()).unwrap();
+    let decoders = decoders(decoder_bodies);
     let (mut oracle, mut tables) = (Oracle::default(), Tables::default());
     for partition in (0..PARTITIONS).map(Partition) {
         let (entries, lost) = entries(&log, partition);

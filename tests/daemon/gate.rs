@@ -31,6 +31,11 @@ impl Gate {
         Self { address, open }
     }
 
+    /// Gives its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Opens or shuts it.
     pub(crate) fn set_open(&self, open: bool) {
         self.open.send_replace(open);

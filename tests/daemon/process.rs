@@ -38,15 +38,20 @@ pub(crate) struct Ended {
 impl Daemon {
     /// Starts a daemon on a database and a data directory.
     pub(crate) fn start(url: &str, dir: &Path, workers: usize) -> Self {
-        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), &[], url, dir, workers)
+        Self::start_with(url, dir, workers, &[])
+    }
+
+    /// Does the same with further settings.
+    pub(crate) fn start_with(url: &str, dir: &Path, workers: usize, more: &[(&str, &str)]) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), &[], url, dir, workers, more)
     }
 
     /// Starts one that takes over from the one that runs, at its address.
     pub(crate) fn take_over(address: SocketAddr, url: &str, dir: &Path, workers: usize) -> Self {
-        Self::start_at(address, &["--take-over"], url, dir, workers)
+        Self::start_at(address, &["--take-over"], url, dir, workers, &[])
     }
 
-    fn start_at(listen: SocketAddr, arguments: &[&str], url: &str, dir: &Path, workers: usize) -> Self {
+    fn start_at(listen: SocketAddr, arguments: &[&str], url: &str, dir: &Path, workers: usize, more: &[(&str, &str)]) -> Self {
         let settings = [
             ("WEIR_DATABASE_URL", url.to_owned()),
             ("WEIR_LOG_DIR", dir.display().to_string()),
@@ -65,6 +70,7 @@ impl Daemon {
             .env_remove("DATABASE_URL")
             .env_remove("WEIR_CONFIG")
             .envs(settings)
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

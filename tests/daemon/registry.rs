@@ -4,7 +4,7 @@
 use crate::process::{Daemon, PARTITIONS, PATIENCE};
 use crate::support::database::{Kind, TestDatabase};
 use crate::world::get;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use weir::store::{Store, StoreConfig};
 const TOKEN: &str = "weir_token";
 
 /// A tenant, a template whose fields come decoded, the device `pump`, a token.
-struct Site {
-    database: TestDatabase,
-    client: Client,
+pub(crate) struct Site {
+    pub(crate) database: TestDatabase,
+    pub(crate) client: Client,
     dir: TempDir,
     /// Each uplink has a value and a time of its own.
-    sent: u32,
+    pub(crate) sent: u32,
 }
 
 impl Site {
-    async fn new(kind: Kind) -> Self {
+    pub(crate) async fn new(kind: Kind) -> Self {
         let database = migrated(kind).await;
         let client = database.client().await;
         let registry = "INSERT INTO tenant (name) VALUES ('waterworks'); \
@@ -38,18 +38,22 @@ impl Site {
         Self { database, client, dir: tempfile::tempdir().unwrap(), sent: 0 }
     }
 
-    fn dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn start(&self, name: &str) -> Daemon {
+    pub(crate) fn start(&self, name: &str) -> Daemon {
         Daemon::start(&self.database.url(), &self.dir(name), 1)
     }
 
     /// Runs `weir log adopt` for a data directory.
     async fn adopt(&self, name: &str, arguments: &[&str]) -> Output {
+        self.weir(name, &[&["log", "adopt"], arguments].concat()).await
+    }
+
+    /// Runs `weir` for a data directory.
+    pub(crate) async fn weir(&self, name: &str, arguments: &[&str]) -> Output {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["log", "adopt"])
             .args(arguments)
             .env_remove("WEIR_CONFIG")
             .env("WEIR_DATABASE_URL", self.database.url())
@@ -65,11 +69,15 @@ impl Site {
     async fn send(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
         self.sent += 1;
         let values: serde_json::Map<_, _> = fields.iter().map(|name| ((*name).to_owned(), json!(self.sent))).collect();
-        let body = json!({ "device": device, "id": format!("m{}", self.sent), "fields": values });
+        self.post(daemon, &json!({ "device": device, "id": format!("m{}", self.sent), "fields": values })).await;
+    }
+
+    /// Posts an uplink in weir's own form, or an array of them, once the daemon knows the token.
+    pub(crate) async fn post(&self, daemon: &Daemon, body: &Value) {
         let url = format!("http://{}/v1/uplinks", daemon.address().await);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = reqwest::Client::new().post(&url).bearer_auth(TOKEN).json(&body).send().await.unwrap();
+            let answer = reqwest::Client::new().post(&url).bearer_auth(TOKEN).json(body).send().await.unwrap();
             if answer.status().is_success() {
                 return;
             }
@@ -79,7 +87,7 @@ impl Site {
     }
 
     /// Sends uplinks until rows of such a device are stored that were not there before.
-    async fn until_stored(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
+    pub(crate) async fn until_stored(&mut self, daemon: &Daemon, device: &str, fields: &[&str]) {
         let sql = format!(
             "SELECT count(*) FROM series JOIN measurement USING (series_id) WHERE device_no = \
                            (SELECT device_no FROM device WHERE id = '{device}')"
@@ -94,7 +102,7 @@ impl Site {
     }
 
     /// Waits until all is committed.
-    async fn caught_up(&self, daemon: &Daemon) {
+    pub(crate) async fn caught_up(&self, daemon: &Daemon) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (_, status) = get(daemon.address().await, "/status", "").await;
@@ -106,11 +114,11 @@ impl Site {
         }
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    async fn texts(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         self.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 }

@@ -5,7 +5,7 @@ use crate::process::{Daemon, PARTITIONS, PATIENCE};
 use crate::support::database::{Kind, TestDatabase};
 use crate::tables::{Tables, assert_equal};
 use dataflows::model::{EventTime, HOUR_US, LogTime, SECOND_US, TenantNo};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use weir::load::register::{Tokens, register};
 use weir::load::sender::{Figures, Live, SendOptions, Sender, Target};
-use weir::load::verify::verify;
+use weir::load::verify::{DifferenceKind, Verified, verify};
 use weir::load::{Due, Expectation, Fleet, FleetSpec};
 use weir::registry::admin::NewTenant;
 use weir::store::{Store, StoreConfig};
@@ -47,8 +47,12 @@ impl World {
     /// Registers a fleet in a new database. The tenant's lateness horizon is such that the fleet's first
     /// hour becomes due `bucket_due_in` from now, for log time is the machine's time.
     pub(crate) async fn new(kind: Kind, seed: u64, bucket_due_in: Duration) -> Self {
+        Self::on(TestDatabase::create(kind).await, seed, bucket_due_in).await
+    }
+
+    /// Does the same in a database that is there.
+    pub(crate) async fn on(database: TestDatabase, seed: u64, bucket_due_in: Duration) -> Self {
         let artifacts = artifacts();
-        let database = TestDatabase::create(kind).await;
         let mut store = Store::connect(StoreConfig::new(database.url())).await.unwrap();
         store.migrate(PARTITIONS).await.unwrap();
         let due_in_us = i64::try_from(bucket_due_in.as_micros()).unwrap();
@@ -101,6 +105,12 @@ impl World {
         Daemon::start(&self.database.url(), &self.dir("a"), workers)
     }
 
+    /// Goes on with the copy of the database on another server.
+    pub(crate) async fn move_to(&mut self, server: String) {
+        self.database = self.database.on(server);
+        self.client = self.database.client().await;
+    }
+
     /// Waits until the daemon has the fleet's devices and has committed all of its log.
     pub(crate) async fn caught_up(&self, daemon: &Daemon) {
         let devices = Some(u64::from(DEVICES));
@@ -147,26 +157,46 @@ impl World {
         report.tally.figures()
     }
 
+    /// Holds the tables against what was acknowledged.
+    pub(crate) async fn verified(&mut self) -> Verified {
+        verify(&mut self.client, self.tenant, &self.expectation, |_| ()).await.unwrap()
+    }
+
     /// Panics: unless the tables hold all that was acknowledged, once and right.
     pub(crate) async fn assert_verified(&mut self) {
-        let verified = verify(&mut self.client, self.tenant, &self.expectation, |_| ()).await.unwrap();
+        let verified = self.verified().await;
         assert!(verified.ok, "{:#?}\n{:#?}", verified.differences, verified.examples);
+    }
+
+    /// Panics: unless the fleet's series hold what was acknowledged, once and right; others may have sent too, which
+    /// the daemon's accounts do not tell apart.
+    pub(crate) async fn assert_series(&mut self) {
+        let verified = self.verified().await;
+        let of_series = |kind: &DifferenceKind| !matches!(kind, DifferenceKind::Accounting | DifferenceKind::Quarantine);
+        let differs = verified.differences.iter().any(|(kind, count)| of_series(kind) && *count > 0);
+        assert!(!differs, "{:#?}\n{:#?}", verified.differences, verified.examples);
     }
 
     /// Panics: unless the tables hold what the oracle makes of the log of the daemon `a`, which has ended,
     /// and what was acknowledged.
     pub(crate) async fn assert_tables(&mut self) -> Tables {
+        let stored = self.assert_oracle().await;
+        self.assert_verified().await;
+        stored
+    }
+
+    /// Panics: unless the tables hold what the oracle makes of the log. Others than the fleet may have sent, too.
+    pub(crate) async fn assert_oracle(&self) -> Tables {
         let stored = Tables::read(&self.client).await;
         assert!(stored.count("measurement") > 0, "there is nothing to compare");
         assert_equal(stored.clone(), expected::tables(&self.dir("a")), "of the fleet's log");
-        self.assert_verified().await;
         stored
     }
 }
 
 /// Compiled decoders that all daemons of these tests share: the JavaScript engine takes seconds to compile.
 /// They are there when this returns.
-fn artifacts() -> &'static Path {
+pub(crate) fn artifacts() -> &'static Path {
     static ARTIFACTS: OnceLock<PathBuf> = OnceLock::new();
     ARTIFACTS.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decoders");
@@ -186,7 +216,7 @@ pub(crate) async fn commits(daemon: &Daemon) {
     await_status(daemon, more).await;
 }
 
-async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value) -> bool) {
+pub(crate) async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value) -> bool) {
     let address = daemon.address().await;
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -197,6 +227,25 @@ async fn await_status(daemon: &Daemon, mut wanted: impl FnMut(&Value) -> bool) {
         assert!(Instant::now() < deadline, "{status}\n{}", daemon.log().join("\n"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Has the log take so many bytes, in uplinks of a device that nobody has registered, of which a request has
+/// `request_bytes`. Tells whether it took them all; it is full otherwise.
+pub(crate) async fn fill(daemon: &Daemon, world: &World, bytes: usize, request_bytes: usize) -> bool {
+    let (url, client) = (format!("http://{}/v1/uplinks", daemon.address().await), reqwest::Client::new());
+    let text = "x".repeat(request_bytes.min(50_000));
+    for request in 0..bytes.div_ceil(request_bytes) {
+        let uplinks: Vec<_> = (0..request_bytes / text.len())
+            .map(|nth| json!({ "device": "stranger", "id": format!("{request} {nth}"), "fields": { "text": text } }))
+            .collect();
+        let answer = client.post(&url).bearer_auth(&world.tokens.write).json(&uplinks).send().await.unwrap();
+        let (status, told) = (answer.status(), answer.text().await.unwrap());
+        if status == 503 && told.contains("log_full") {
+            return false;
+        }
+        assert!(status.is_success(), "{told}");
+    }
+    true
 }
 
 /// Gets a page: its status, and its JSON where it is some.

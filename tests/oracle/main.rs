@@ -24,7 +24,7 @@ mod tables;
 
 use columnstore::compress_all;
 use database::Kind;
-use dataflows::model::{Counts, Partition};
+use dataflows::model::{Counts, Outputs, Partition, Placed, Quarantined, Released};
 use dataflows::oracle::Oracle;
 use filled_log::FilledLog;
 use models::Models;
@@ -81,7 +81,9 @@ impl Story {
         let (entries, unreadable) = filled_log::read(&self.log);
         let mut oracle = Oracle::default();
         let mut tables = Tables::default();
-        tables.add_outputs(&oracle.run(&entries, &mut self.models.decoders.worker()));
+        let outputs = oracle.run(&entries, &mut self.models.decoders.worker());
+        assert_retried(&outputs);
+        tables.add_outputs(&outputs);
         for (partition, raw) in &unreadable {
             let error = codec::decode(&raw.body).expect_err("it was set aside because it cannot be read");
             tables.add_unreadable(*partition, raw, error.to_string());
@@ -93,7 +95,7 @@ impl Story {
             tables.add_progress(partition, self.log.end(partition).0, log_time, counts);
             sum += counts;
         }
-        assert_eventful(&tables, sum);
+        assert_eventful(&tables, &outputs, sum);
         tables
     }
 
@@ -113,13 +115,15 @@ fn repeat(seed: u64) -> String {
 }
 
 /// A story in which nothing happens would show nothing.
-fn assert_eventful(tables: &Tables, counts: Counts) {
+fn assert_eventful(tables: &Tables, outputs: &Outputs, counts: Counts) {
     let all =
         ["device", "measurement", "measurement_location", "measurement_text", "progress", "rollup_1d", "rollup_1h", "series"];
     assert_eq!(tables.filled(), all);
     let Counts { duplicate, unchanged, late_duplicate, stored_afterwards, .. } = counts;
     assert!(duplicate > 0 && unchanged > 0 && late_duplicate > 0 && stored_afterwards > 0, "{counts:?}");
-    let reasons = tables.reasons();
+    // Those too of what came out again.
+    let mut reasons = tables.reasons();
+    reasons.extend(outputs.quarantined.iter().map(|q| q.row.reason.as_str()));
     let every = [
         "unknown_device",
         "nothing_decoded",
@@ -133,6 +137,18 @@ fn assert_eventful(tables: &Tables, counts: Counts) {
     ];
     let absent: Vec<_> = every.iter().filter(|reason| !reasons.contains(*reason)).collect();
     assert!(absent.is_empty(), "no {absent:?} in quarantine");
+}
+
+/// Some of what was set aside was tried again; some of that came out, some failed again.
+fn assert_retried(outputs: &Outputs) {
+    let is_released = |q: &&Placed<Quarantined>| {
+        let entry = Released { offset: q.offset, log_time: q.row.log_time, field: q.row.field.clone() };
+        outputs.released.iter().any(|released| released.partition == q.partition && released.row == entry)
+    };
+    let released = outputs.quarantined.iter().filter(is_released).count();
+    let is_retry = |q: &&Placed<Quarantined>| outputs.released.iter().any(|r| (r.partition, r.offset) == (q.partition, q.offset));
+    let failed_again = outputs.quarantined.iter().filter(is_retry).count();
+    assert!(released > 10 && failed_again > 5, "{released} entries were tried again, {failed_again} retries failed");
 }
 
 /// Runs one log with so many workers, at every pace, each into a database of its own.

@@ -12,8 +12,16 @@ const DEVICES: u32 = 12;
 
 /// Writes about `records` records.
 pub(crate) fn write(log: &mut FilledLog, models: &Models, seed: u64, records: usize) {
-    let mut author =
-        Author { random: Random::new(seed, 0), log, models, sent: Vec::new(), set: BTreeMap::new(), fcnt: 0, numbers: 0 };
+    let mut author = Author {
+        random: Random::new(seed, 0),
+        log,
+        models,
+        sent: Vec::new(),
+        tried: Vec::new(),
+        set: BTreeMap::new(),
+        fcnt: 0,
+        numbers: 0,
+    };
     for tenant in [1, 2] {
         author.tenant(tenant);
     }
@@ -41,6 +49,8 @@ struct Author<'a> {
     log: &'a mut FilledLog,
     models: &'a Models,
     sent: Vec<Uplink>,
+    /// Every uplink and every retry of one, with how a retry names it.
+    tried: Vec<Retry>,
     set: BTreeMap<u32, Device>,
     fcnt: u32,
     /// Device numbers that were given.
@@ -56,7 +66,7 @@ impl Author<'_> {
 
     fn act(&mut self) {
         let device = self.random.below(u64::from(DEVICES) + 1) as u32;
-        match self.random.pick([150, 15, 10, 4, 2, 2].into_iter()) {
+        match self.random.pick([150, 15, 10, 4, 2, 2, 18].into_iter()) {
             0 => self.uplink(device),
             1 => self.copy(),
             2 => self.registry(device),
@@ -65,6 +75,7 @@ impl Author<'_> {
                 self.log.add(partition, &Record::Tick);
             }
             4 => self.condemned(device),
+            6 => self.retry(),
             _ => {
                 let partition = Partition(self.random.below(u64::from(self.log.partitions())) as u16);
                 self.log.add_body(partition, [vec![1, 77, 2], vec![1, 0, 255], vec![]][self.random.below(3) as usize].clone());
@@ -80,7 +91,28 @@ impl Author<'_> {
 
     fn send(&mut self, uplink: Uplink) {
         let partition = Partition::of(&uplink.device, self.log.partitions());
+        let (offset, log_time) = (self.log.next(partition), LogTime(self.log.now_us()));
+        let last = Attempt { offset, log_time, field: None, arrived: log_time, passed: Some(log_time) };
+        self.tried.push(Retry { last, uplink: uplink.clone() });
         self.log.add(partition, &Record::Uplink(Box::new(uplink)));
+    }
+
+    /// The retry of what came a while ago, in quarantine or not, or of a field of it. What is said of its
+    /// having passed may be wrong: it has to mean the same to all.
+    fn retry(&mut self) {
+        let ago = self.random.below(20) as usize;
+        let Some(mut retry) = self.tried.iter().rev().nth(ago).cloned() else { return };
+        if self.random.share() < 0.2 {
+            retry.last.passed = None;
+        }
+        if retry.last.field.is_none() && self.random.share() < 0.2 {
+            retry.last.field = Some(["level", "flow", "temperature"][self.random.below(3) as usize].into());
+        }
+        let partition = Partition::of(&retry.uplink.device, self.log.partitions());
+        let (offset, log_time) = (self.log.next(partition), LogTime(self.log.now_us()));
+        let last = Attempt { offset, log_time, passed: Some(log_time), ..retry.last.clone() };
+        self.tried.push(Retry { last, uplink: retry.uplink.clone() });
+        self.log.add(partition, &Record::Retry(Box::new(retry)));
     }
 
     fn new_uplink(&mut self, device: u32) -> Uplink {

@@ -5,8 +5,10 @@ use dataflows::model::{
     BucketLevel, CatalogueSeries, ClassNo, Counts, DAY_US, DeviceId, DeviceNo, EventTime, FieldNo, HOUR_US, LogTime, MINUTE_US,
     Offset, Outputs, Partial, Partition, Placed, Point, SeriesId, Stored, TenantNo, Value, ValueKind,
 };
+use deadpool_postgres::ConfigConnectImpl;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::NoTls;
 use uuid::Uuid;
 use weir::query::{Database, Latest, Limits, Memory, MemoryError, MemoryPartials, Query, ReadAccess, Readers, router};
 use weir::store::{Advance, Commit, Committer, Store, StoreConfig};
@@ -106,7 +108,7 @@ impl Fixture {
 }
 
 async fn serve(url: &str, memory: Held, limits: Limits) -> String {
-    let database = Database::new(url.parse().unwrap(), 2, Duration::from_secs(30));
+    let database = Database::new(url.parse().unwrap(), ConfigConnectImpl { tls: NoTls }, 2, Duration::from_secs(30));
     let query = Query { memory, readers: Tokens, database, partitions: PARTITIONS, limits, clock: Arc::new(|| NOW) };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -36,6 +36,93 @@ async fn a_check_of_the_user_sets_single_rows_aside(kind: Kind) {
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 6);
 }
 
+/// What a user does to the tables, the offending rows, and the state that the server gives.
+struct Poison {
+    ddl: &'static str,
+    offending: fn(&mut Outputs),
+    code: &'static str,
+}
+
+/// Each kind of refusal that rows of weir's can meet with.
+const POISONS: [Poison; 9] = [
+    Poison {
+        ddl: "ALTER TABLE measurement ADD CONSTRAINT sane CHECK (value < 1000)",
+        offending: |rows| rows.numbers.push(placed(0, stored(0, DAY + 1, 5000.0))),
+        code: "23514",
+    },
+    // A number that a narrower column of the user's does not hold.
+    Poison {
+        ddl: "CREATE FUNCTION narrow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM NEW.value::real; RETURN NEW; END'; \
+              CREATE TRIGGER narrow BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION narrow()",
+        offending: |rows| rows.numbers.push(placed(0, stored(0, DAY + 1, 1e300))),
+        code: "22003",
+    },
+    Poison {
+        ddl: "CREATE FUNCTION divide() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM 1 / NEW.value::int; RETURN NEW; END'; \
+              CREATE TRIGGER divide BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION divide()",
+        offending: |rows| rows.numbers.push(placed(0, stored(0, DAY + 1, 0.0))),
+        code: "22012",
+    },
+    Poison {
+        ddl: "ALTER TABLE measurement_text ALTER value TYPE varchar(5)",
+        offending: |rows| rows.texts.push(placed(0, stored(1, DAY, "too long".into()))),
+        code: "22001",
+    },
+    Poison {
+        ddl: "ALTER TABLE measurement_location ALTER altitude SET NOT NULL",
+        offending: |rows| rows.locations.push(placed(0, stored(2, DAY, LOWLAND))),
+        code: "23502",
+    },
+    Poison {
+        ddl: "CREATE UNIQUE INDEX ON measurement (series_id, ts)",
+        offending: |rows| rows.numbers.push(placed(0, stored(0, DAY, 2.0))),
+        code: "23505",
+    },
+    Poison {
+        ddl: "ALTER TABLE measurement ADD FOREIGN KEY (series_id) REFERENCES series",
+        offending: |rows| rows.numbers.push(placed(0, stored(9, DAY, 2.0))),
+        code: "23503",
+    },
+    Poison {
+        ddl: "ALTER TABLE series ADD CONSTRAINT one EXCLUDE USING btree (field WITH =)",
+        offending: |rows| rows.series.push(placed(0, series(3, "pressure", ValueKind::Number))),
+        code: "23P01",
+    },
+    Poison {
+        ddl: "ALTER TABLE rollup_1h ADD CONSTRAINT sane CHECK (count < 2)",
+        offending: |rows| rows.partials.push(placed(0, partial(BucketLevel::Hour, DAY, (DAY, 0, 1.0), (DAY, 0, 1.0)))),
+        code: "23514",
+    },
+];
+
+/// A place whose height is not known.
+const LOWLAND: (f64, f64, Option<f64>) = (52.0, 5.0, None);
+
+async fn each_kind_of_refusal_sets_its_row_aside_alone(kind: Kind) {
+    for Poison { ddl, offending, code } in POISONS {
+        let fixture = Fixture::new(kind).await;
+        let taken = fixture.take().await;
+        fixture.client.batch_execute(ddl).await.unwrap();
+        let good = || Outputs {
+            series: vec![placed(0, series(0, "pressure", ValueKind::Number))],
+            numbers: vec![placed(0, stored(0, DAY, 1.0))],
+            texts: vec![placed(0, stored(1, DAY, "on".into()))],
+            locations: vec![placed(0, stored(2, DAY, (52.0, 5.0, Some(3.0))))],
+            ..Outputs::default()
+        };
+        let mut outputs = good();
+        let all_good = outputs.len() as u64;
+        offending(&mut outputs);
+        let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+        let refused = committed.refused.iter().map(|refused| refused.detail.as_str()).collect::<Vec<_>>();
+        assert_eq!((committed.rows, refused.len()), (all_good, 1), "{ddl}: {refused:?}");
+        assert!(refused[0].contains(code), "{ddl}: {refused:?}");
+        assert_eq!(fixture.number("SELECT count(*) FROM quarantine WHERE reason = 'row_refused'").await, 1, "{ddl}");
+        assert_eq!(fixture.texts("SELECT value::text FROM measurement").await, ["1"], "{ddl}");
+        assert_eq!(fixture.number("SELECT \"offset\" FROM progress").await, 1, "{ddl}");
+    }
+}
+
 async fn a_deferred_constraint_is_caught_too(kind: Kind) {
     // Hypertables take no constraint triggers that are deferred; the plain level does.
     let fixture = Fixture::new(kind).await;
@@ -215,6 +302,7 @@ async fn a_lack_of_permission_stops_the_commit(kind: Kind) {
 }
 
 on_every_server!(
+    each_kind_of_refusal_sets_its_row_aside_alone,
     a_check_of_the_user_sets_single_rows_aside,
     a_deferred_constraint_is_caught_too,
     a_time_that_no_timestamp_holds_is_set_aside,

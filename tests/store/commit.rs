@@ -49,6 +49,7 @@ async fn every_table_takes_its_rows(kind: Kind) {
             placed(1, partial(BucketLevel::Day, DAY, (DAY, 0, 1.5), (DAY + 1, 1, 2.5))),
         ],
         quarantined: vec![placed(1, quarantined)],
+        released: vec![],
     };
     let committed = fixture.committer().await.commit(&commit(taken, 2, outputs)).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (12, 0));
@@ -151,7 +152,7 @@ async fn checkpoints_travel_with_commits(kind: Kind) {
     let mut taken = fixture.take().await;
     let mut committer = fixture.committer().await;
     assert_eq!(fixture.store.load_checkpoints(&[PARTITION], LOG).await.unwrap(), []);
-    assert_eq!(fixture.store.checkpoints_low().await.unwrap(), []);
+    assert_eq!(fixture.store.checkpoints_kept().await.unwrap(), []);
     for to in [10, 20, 30] {
         let state = vec![to as u8; 100_000];
         let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(to), log: LOG, version: 7, state };
@@ -163,7 +164,7 @@ async fn checkpoints_travel_with_commits(kind: Kind) {
     assert_eq!((stored.partition, stored.offset, stored.version), (PARTITION, Offset(30), 7));
     assert_eq!(stored.state, vec![30; 100_000]);
     assert!(!stored.precedes_adoption);
-    assert_eq!(fixture.store.checkpoints_low().await.unwrap(), [(PARTITION, Offset(20))], "the last two are kept");
+    assert_eq!(fixture.store.checkpoints_kept().await.unwrap(), [(PARTITION, Offset(20), Offset(30))], "the last two are kept");
     // The database came back as it was before the last commit, but for the checkpoint's row.
     fixture.client.batch_execute("UPDATE progress SET \"offset\" = 25").await.unwrap();
     assert_eq!(fixture.store.load_checkpoints(&[PARTITION], LOG).await.unwrap()[0].offset, Offset(20));

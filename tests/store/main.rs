@@ -1,5 +1,6 @@
 //! The store against real servers: PostgreSQL alone, and with both editions of TimescaleDB.
 
+#[expect(dead_code, reason = "the tests of the daemon use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,6 +15,7 @@ mod index;
 mod maintenance;
 mod migrate;
 mod progress;
+mod quarantine;
 mod registry;
 
 /// Makes a test of each function for each server. Those for the Community edition are run where there is one.

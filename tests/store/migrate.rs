@@ -1,9 +1,11 @@
 //! The schema: made once, the same when made again, refused when it is for others.
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, LOG, PARTITION, commit, numbers};
 use crate::on_every_server;
 use crate::support::database::{Kind, TestDatabase};
-use weir::store::{Level, Store, StoreConfig, StoreError};
+use dataflows::model::{Counts, Offset};
+use refinery::{Migration, Runner};
+use weir::store::{Committer, Level, Store, StoreConfig, StoreError};
 
 async fn migrating_twice_changes_nothing(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
@@ -64,6 +66,45 @@ async fn a_database_stays_as_it_was_laid_out(kind: Kind) {
     assert!(matches!(error, StoreError::ExtensionGone), "{error}");
 }
 
+async fn an_old_database_with_rows_is_brought_up_to_date(kind: Kind) {
+    let database = TestDatabase::create(kind).await;
+    let mut client = database.client().await;
+    let of_old = ["V1__registry", "V2__progress"].map(|name| {
+        let sql = std::fs::read_to_string(format!("{}/migrations/{name}.sql", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        Migration::unapplied(name, &sql).unwrap()
+    });
+    Runner::new(&of_old).run_async(&mut client).await.unwrap();
+    let counts = serde_json::to_string(&Counts { uplinks: 20, ..Counts::default() }).unwrap();
+    let rows = format!(
+        "INSERT INTO tenant (name) VALUES ('waterworks'); INSERT INTO template (name, decoding) VALUES ('pump', 'upstream'); \
+         INSERT INTO device (tenant_no, id, template_no) SELECT 1, 'pump-' || n, 1 FROM generate_series(1, 2000) n; \
+         INSERT INTO series (series_id, tenant_no, device_no, device, field, kind, class_no) \
+         SELECT device_no * 65536, 1, device_no, id, 'pressure', 'number', 0 FROM device; \
+         DELETE FROM device WHERE device_no = 1999; \
+         INSERT INTO progress (\"partition\", \"offset\", owner_epoch, owner, log_id, counts) \
+         SELECT p, 20, 3, 'old', '{LOG}', '{counts}' FROM generate_series(0, 15) p; \
+         INSERT INTO checkpoint (\"partition\", \"offset\", log_id, version, state) \
+         SELECT p, o, '{LOG}', 1, '\\x00' FROM generate_series(0, 15) p, (VALUES (10), (20)) v (o)"
+    );
+    client.batch_execute(&rows).await.unwrap();
+
+    let mut store = Store::connect(StoreConfig::new(database.url())).await.unwrap();
+    store.migrate(16).await.unwrap();
+    let progress = store.progress().await.unwrap();
+    assert!(progress.len() == 16 && progress.iter().all(|p| (p.offset, p.counts.uplinks) == (Offset(20), 20)), "{progress:?}");
+    assert_eq!(store.numbered_series().await.unwrap().len(), 2000);
+    let stored = store.load_checkpoints(&[PARTITION], LOG).await.unwrap();
+    assert!(stored[0].offset == Offset(20) && stored[0].version == 1 && !stored[0].precedes_adoption, "{stored:?}");
+    // The number of the device that went before numbers were remembered is given to nobody.
+    let added = "INSERT INTO device (device_no, tenant_no, id, template_no) VALUES (1999, 1, 'new', 1) RETURNING device_no";
+    assert_eq!(client.query_one(added, &[]).await.unwrap().get::<_, i64>(0), 2001);
+    // It goes on.
+    let taken = store.take("new", LOG, &[(PARTITION, Offset(30))]).await.unwrap()[0];
+    assert_eq!((taken.offset, taken.owner_epoch, taken.begins), (Offset(20), 4, Offset(0)));
+    let mut committer = Committer::connect(&store).await.unwrap();
+    committer.commit(&commit(taken, 21, numbers(20, &[1.0]))).await.unwrap();
+}
+
 async fn the_registry_announces_its_changes(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let config: tokio_postgres::Config = fixture.database.url().parse().unwrap();
@@ -106,6 +147,7 @@ on_every_server!(
     another_number_of_partitions_is_refused,
     an_empty_database_says_what_to_do,
     a_database_stays_as_it_was_laid_out,
+    an_old_database_with_rows_is_brought_up_to_date,
     the_registry_announces_its_changes,
     a_class_is_kept_for_good,
 );

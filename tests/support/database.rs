@@ -24,6 +24,14 @@ impl Kind {
         }
     }
 
+    /// Gives the URL of the server that all tests share.
+    ///
+    /// Panics: without it in the environment; `cargo xtask test` sets it.
+    pub(crate) fn server(self) -> String {
+        let variable = self.variable();
+        std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
+    }
+
     /// The Community edition, where there is a server of it. No Debian package has it, so `cargo xtask test`
     /// starts none; who has one names it. The others are never missing.
     pub(crate) fn community() -> Option<Self> {
@@ -39,6 +47,8 @@ impl Kind {
 pub(crate) struct TestDatabase {
     server: String,
     name: String,
+    /// Whether the server outlives the test.
+    shared: bool,
 }
 
 impl TestDatabase {
@@ -46,17 +56,30 @@ impl TestDatabase {
     ///
     /// Panics: without the server's URL in the environment; `cargo xtask test` sets it.
     pub(crate) async fn create(kind: Kind) -> Self {
-        let variable = kind.variable();
-        let server = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+        Self::create_on(kind.server(), kind, true).await
+    }
+
+    /// Makes one on a server; one that is not `shared` is thrown away with it.
+    pub(crate) async fn create_on(server: String, kind: Kind, shared: bool) -> Self {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let name = format!("weir_test_{}_{nanos}", std::process::id());
-        let database = Self { server, name };
+        let database = Self { server, name, shared };
         let client = connect(&database.server).await;
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).await.unwrap();
         if kind != Kind::Plain {
             database.client().await.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await.unwrap();
         }
         database
+    }
+
+    /// Gives the same database on another server, to which it was copied.
+    pub(crate) fn on(&self, server: String) -> Self {
+        Self { server, name: self.name.clone(), shared: false }
+    }
+
+    /// Gives its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Gives the database's URL.
@@ -79,6 +102,9 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        if !self.shared {
+            return;
+        }
         let (server, name) = (self.server.clone(), self.name.clone());
         // The test's runtime is blocked here, so another one does it.
         let dropped = std::thread::spawn(move || {

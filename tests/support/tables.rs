@@ -2,7 +2,7 @@
 
 use dataflows::model::{
     BucketLevel, CatalogueDevice, Counts, DeviceId, DeviceNo, LogTime, Outputs, Partial, Partition, Placed, Point, Quarantined,
-    Reason, TenantNo,
+    Reason, Released, TenantNo,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::{FromSqlOwned, Json};
@@ -83,6 +83,16 @@ impl Tables {
                 detail,
             });
         }
+        self.release(&outputs.released);
+    }
+
+    /// Takes away what retries released; of one place, the database's own refusals are not meant.
+    fn release(&mut self, released: &[Placed<Released>]) {
+        let released: BTreeSet<_> = released
+            .iter()
+            .map(|r| (r.partition.0 as i16, r.row.offset.0 as i64, r.row.log_time.0, r.row.field.as_deref()))
+            .collect();
+        self.quarantine.retain(|q| !released.contains(&(q.partition, q.offset, q.log_time_us, q.field.as_deref())));
     }
 
     /// A device that is listed under its number or its name stays as it is.

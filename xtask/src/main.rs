@@ -7,6 +7,7 @@ mod guests;
 mod interrupts;
 mod process;
 mod servers;
+mod soak;
 mod test;
 mod workspace;
 
@@ -33,6 +34,8 @@ enum Command {
     Demo(demo::Options),
     /// Builds the wasm guests in `decoders/built`, or checks that they are what their sources build.
     Guests(guests::Options),
+    /// Random faults under load for minutes, then the verdict: nothing lost, nothing twice.
+    Soak(soak::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
 }
@@ -58,6 +61,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
         Command::Test(options) => test::run(&options, &workspace, interrupts),
         Command::Demo(options) => demo::run(&options, &workspace, interrupts),
         Command::Guests(options) => guests::run(&options, &workspace),
+        Command::Soak(options) => soak::run(&options, &workspace, interrupts),
         Command::Servers => servers::foreground(&workspace, interrupts),
     }
 }

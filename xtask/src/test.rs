@@ -105,7 +105,7 @@ fn check(options: &Options, workspace: &Workspace, interrupts: &Interrupts) -> R
 
 /// Starts the servers that the environment does not name already. A server that cannot be had does not keep the other tests
 /// from running; those that need it fail and say so.
-fn start_servers(workspace: &Workspace, interrupts: &Interrupts) -> Result<Vec<(Kind, Cluster)>> {
+pub(crate) fn start_servers(workspace: &Workspace, interrupts: &Interrupts) -> Result<Vec<(Kind, Cluster)>> {
     let mut started = Vec::new();
     for kind in Kind::ALL {
         if std::env::var_os(kind.variable()).is_some() {

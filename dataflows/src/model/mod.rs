@@ -7,6 +7,7 @@ mod ids;
 mod output;
 mod record;
 mod registry;
+mod retry;
 mod time;
 mod value;
 
@@ -15,9 +16,10 @@ pub use ids::{
 };
 pub use output::{
     BucketLevel, CatalogueDevice, CatalogueSeries, Counts, LocationRow, NumberRow, Outputs, Partial, Placed, Point, Quarantined,
-    Reason, Stored, TextRow,
+    Reason, Released, Stored, TextRow,
 };
 pub use record::{Entry, Reception, Record, Uplink};
 pub use registry::{Decoding, Device, FieldSpec, Policy, RegistryChange, Template, Tenant};
+pub use retry::{Attempt, NoRetry, Retry};
 pub use time::{DAY_US, EventTime, HOUR_US, LogTime, MINUTE_US, SECOND_US};
 pub use value::{FieldName, Measurement, Value, ValueKind};

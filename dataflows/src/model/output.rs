@@ -140,6 +140,28 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::UnknownDevice,
+        Self::NothingDecoded,
+        Self::DecoderError,
+        Self::DecoderInvalid,
+        Self::DecoderSteps,
+        Self::DecoderMemory,
+        Self::DecoderKilled,
+        Self::DecoderSuspended,
+        Self::BadValue,
+        Self::BadTime,
+        Self::TooManyFields,
+        Self::BadRecord,
+        Self::RowRefused,
+    ];
+
+    /// Reads the word in the `quarantine` table.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// The word in the `quarantine` table and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -175,15 +197,28 @@ pub struct Quarantined {
     pub reason: Reason,
     /// The same for a reader, with what to do.
     pub detail: String,
-    /// The record as the log holds it (postcard of [`super::Record`]).
+    /// The record as the log holds it (postcard of [`super::Record`]): the uplink, or the retry of one.
     pub record: Vec<u8>,
 }
 
+/// An entry of `quarantine` whose uplink, or field, was tried again: it goes with the commit of the retry's rows. Its
+/// partition is that of the retry.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// The record that was set aside.
+    pub offset: Offset,
+    /// When the log took that record in.
+    pub log_time: LogTime,
+    /// The field, where only that was set aside.
+    pub field: Option<FieldName>,
+}
+
 /// How many went which way. `measurements = stored + unchanged + late_duplicate + measurements_quarantined`
-/// and `uplinks = uplinks_decoded + duplicate + uplinks_quarantined`, always.
+/// and `uplinks = uplinks_decoded + duplicate + uplinks_quarantined`, always. An uplink that is tried again
+/// is read again: it counts once as set aside, and once more as what became of it then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
-    /// Uplink records read.
+    /// Uplink records read, and retries of those that were set aside.
     pub uplinks: u64,
     /// Uplinks that were copies of one before.
     pub duplicate: u64,
@@ -238,6 +273,8 @@ pub struct Outputs {
     pub partials: Vec<Placed<Partial>>,
     /// Rows of `quarantine`.
     pub quarantined: Vec<Placed<Quarantined>>,
+    /// Rows of `quarantine` that go, ascribed to the retries that took their place.
+    pub released: Vec<Placed<Released>>,
 }
 
 impl Outputs {
@@ -250,6 +287,7 @@ impl Outputs {
             + self.locations.len()
             + self.partials.len()
             + self.quarantined.len()
+            + self.released.len()
     }
 
     /// Whether there is no row.
@@ -277,6 +315,7 @@ impl Outputs {
         self.locations.append(&mut other.locations);
         self.partials.append(&mut other.partials);
         self.quarantined.append(&mut other.quarantined);
+        self.released.append(&mut other.released);
     }
 
     /// Drops every row that `keep` does not want.
@@ -288,5 +327,6 @@ impl Outputs {
         self.locations.retain(|r| keep(r.partition, r.offset));
         self.partials.retain(|r| keep(r.partition, r.offset));
         self.quarantined.retain(|r| keep(r.partition, r.offset));
+        self.released.retain(|r| keep(r.partition, r.offset));
     }
 }

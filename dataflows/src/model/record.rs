@@ -1,6 +1,6 @@
 //! What stands in the log.
 
-use super::{DeviceId, EventTime, LogTime, Offset, Partition, RegistryChange, TenantNo};
+use super::{DeviceId, EventTime, LogTime, Offset, Partition, RegistryChange, Retry, TenantNo};
 use serde::{Deserialize, Serialize};
 
 /// One record of a partition.
@@ -12,12 +12,14 @@ pub enum Record {
     Registry(Box<RegistryChange>),
     /// Nothing but the passing of log time, in a partition without traffic.
     Tick,
-    /// The watchdog ended the decoding of the uplink at `uplink`, an earlier offset of this
-    /// partition: that uplink is quarantined, now and at every replay.
+    /// The watchdog ended the decoding of the uplink, or the retry of one, at `uplink`, an earlier
+    /// offset of this partition: that uplink is quarantined, now and at every replay.
     Verdict {
         /// The uplink whose decoding was ended.
         uplink: Offset,
     },
+    /// An uplink that was set aside is tried again.
+    Retry(Box<Retry>),
 }
 
 /// A record where the log holds it.
@@ -29,7 +31,7 @@ pub struct Entry {
     pub offset: Offset,
     /// When the log took it in.
     pub log_time: LogTime,
-    /// For an uplink: whether a [`Record::Verdict`] on it follows in the log. The reader finds
+    /// For an uplink or a retry: whether a [`Record::Verdict`] on it follows in the log. The reader finds
     /// verdicts ahead of replaying, so that a decoder that once had to be killed is not run again.
     pub condemned: bool,
     /// What it says.

@@ -5,7 +5,7 @@ use super::{Elements, each};
 use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected};
 use crate::element::{Accepted, Arrived, Cause, Context, Known, Measured, Outcome};
 use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
-use crate::model::{EventTime, LogTime, Policy, Reason, Value};
+use crate::model::{EventTime, FieldName, LogTime, Policy, Reason, Uplink, Value};
 use std::sync::Arc;
 
 /// Calls the decoder for every uplink whose device is known.
@@ -14,14 +14,26 @@ use std::sync::Arc;
 pub(crate) fn decode<'scope>(elements: Elements<'scope, Known>, mut decoder: Box<dyn Decode>) -> Elements<'scope, Outcome> {
     let mut decoded = Decoded::default();
     each(elements, "Decode", move |element| {
+        let (arrived, field) = match &element.retried {
+            None => (element.cause.log_time, None),
+            Some(last) => (last.arrived, last.field.clone()),
+        };
         element.map_uplink(|cause, known| {
             decoded.clear();
-            outcome(cause, known, &mut *decoder, &mut decoded)
+            outcome(cause, Scope { arrived, field }, known, &mut *decoder, &mut decoded)
         })
     })
 }
 
-fn outcome(cause: &Cause, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
+/// What of an uplink is asked for.
+struct Scope {
+    /// When the log took it in at first.
+    arrived: LogTime,
+    /// The only field that is.
+    field: Option<FieldName>,
+}
+
+fn outcome(cause: &Cause, scope: Scope, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
     let Arrived { uplink, condemned, .. } = known.arrived;
     let Some(context) = known.context else {
         let detail = format!(
@@ -51,15 +63,37 @@ fn outcome(cause: &Cause, known: Known, decoder: &mut dyn Decode, decoded: &mut 
         );
         return Outcome::SetAside { uplink, reason: Reason::TooManyFields, detail };
     }
-    Outcome::Measured(Box::new(measured(cause, uplink, context, decoded)))
+    if let Some(field) = scope.field {
+        decoded.measurements.retain(|measurement| measurement.field == field);
+        decoded.rejected.retain(|rejected| rejected.field == field);
+        let given = decoded.measurements.len() + decoded.rejected.len();
+        if given > 1 {
+            let detail = format!(
+                "the decoder gives this field {given} times, and some of its measurements were kept when the others were set aside: \
+                 it cannot be tried again by itself"
+            );
+            return Outcome::SetAside { uplink, reason: Reason::TooManyFields, detail };
+        }
+    }
+    let times = Times { arrived: scope.arrived, now: cause.log_time };
+    Outcome::Measured(Box::new(measured(times, uplink, context, decoded)))
 }
 
-fn measured(cause: &Cause, uplink: Box<crate::model::Uplink>, context: Arc<Context>, decoded: &mut Decoded) -> Measured {
+/// What event times are held against.
+#[derive(Clone, Copy)]
+struct Times {
+    /// When the log took the uplink in at first: whoever set it aside cannot make its clock right by waiting.
+    arrived: LogTime,
+    /// The log time by now: what is past the retention would be dropped again.
+    now: LogTime,
+}
+
+fn measured(times: Times, uplink: Box<Uplink>, context: Arc<Context>, decoded: &mut Decoded) -> Measured {
     let mut accepted = Vec::with_capacity(decoded.measurements.len());
     let mut refused = std::mem::take(&mut decoded.rejected);
     for measurement in decoded.measurements.drain(..) {
         let at = measurement.at.unwrap_or(uplink.received_at);
-        let storable = credible(at, cause.log_time, &context.tenant.policy).and_then(|()| storable(measurement.value));
+        let storable = credible(at, times, &context.tenant.policy).and_then(|()| storable(measurement.value));
         match storable {
             Ok(value) => accepted.push(Accepted { field: measurement.field, at, value }),
             Err((reason, detail)) => refused.push(Rejected { field: measurement.field, reason, detail: detail.into() }),
@@ -70,15 +104,15 @@ fn measured(cause: &Cause, uplink: Box<crate::model::Uplink>, context: Arc<Conte
 
 type Refusal = (Reason, &'static str);
 
-/// Whether an event time can be believed, against when the log took the uplink in.
-fn credible(at: EventTime, log_time: LogTime, policy: &Policy) -> Result<(), Refusal> {
-    if at.0 > log_time.0.saturating_add(EVENT_AHEAD_MAX_US) {
+/// Whether an event time can be believed.
+fn credible(at: EventTime, times: Times, policy: &Policy) -> Result<(), Refusal> {
+    if at.0 > times.arrived.0.saturating_add(EVENT_AHEAD_MAX_US) {
         return Err((Reason::BadTime, "the event time is more than an hour ahead: set the device's clock"));
     }
     if at.0 < EVENT_EARLIEST_US {
         return Err((Reason::BadTime, "the event time is before the year 2000: set the device's clock"));
     }
-    if policy.raw_retention_us.is_some_and(|retention| at.0 < log_time.0.saturating_sub(retention)) {
+    if policy.raw_retention_us.is_some_and(|retention| at.0 < times.now.0.saturating_sub(retention)) {
         return Err((Reason::BadTime, "the event time is before the retention: lengthen the retention, then retry"));
     }
     Ok(())

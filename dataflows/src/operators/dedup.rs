@@ -4,11 +4,15 @@
 //! A copy is told by its content, never by `fcnt <= last`: counters are reset, devices rejoin. An
 //! uplink of a device that is not in effect is no copy of anything: names that anybody can think up
 //! must not be remembered, and once its device is registered the sender may send it again.
+//!
+//! The retry of an uplink is no copy of its own last attempt, but of any other one that passed since: the
+//! sender sent it again, or it was tried again already. That of a single field is a copy only of another
+//! retry of the same entry, for the uplink itself had passed.
 
 use super::{Elements, Shared, each};
 use crate::element::{Arrived, Body, DeviceKey, Known};
 use crate::limits::{DEDUP_KEYS_PER_DEVICE_MAX, DEDUP_WINDOW_US};
-use crate::model::{LogTime, Uplink};
+use crate::model::{Attempt, LogTime, Uplink};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +27,7 @@ pub(crate) fn dedup<'scope>(elements: Elements<'scope, Known>, seen: Shared<Seen
         let seen = seen.get_mut(&element.cause.partition).expect("records of partitions that are not owned never enter");
         seen.pass(element.cause.log_time);
         if let Body::Uplink(Known { arrived, context: Some(_) }) = &element.body
-            && !seen.first(arrived, element.cause.log_time)
+            && !seen.first(arrived, element.retried.as_deref(), element.cause.log_time)
         {
             element.body = Body::Duplicate;
         }
@@ -64,15 +68,23 @@ impl Seen {
         self.devices.retain(|_, keys| keys.back().is_some_and(|&(at, _)| is_live(at, now)));
     }
 
-    /// Remembers an uplink and tells whether it is the first of its kind.
-    fn first(&mut self, arrived: &Arrived, now: LogTime) -> bool {
-        let key = digest(&arrived.uplink, &mut self.scratch);
+    /// Remembers an uplink and tells whether it is the first of its kind, but for itself when it was tried
+    /// before.
+    fn first(&mut self, arrived: &Arrived, retried: Option<&Attempt>, now: LogTime) -> bool {
+        let key = match retried.and_then(|last| Some((last, last.field.as_deref()?))) {
+            None => digest(&arrived.uplink, &mut self.scratch),
+            Some((last, field)) => digest_of_field(last, field, &mut self.scratch),
+        };
+        let passed_before = retried.and_then(|last| last.passed);
         let keys = self.devices.entry(arrived.key).or_default();
         while keys.front().is_some_and(|&(at, _)| !is_live(at, now)) {
             keys.pop_front();
         }
-        if keys.iter().any(|&(_, seen)| seen == key) {
-            return false;
+        if let Some(place) = keys.iter().position(|&(_, seen)| seen == key) {
+            if Some(keys[place].0) != passed_before {
+                return false;
+            }
+            keys.remove(place);
         }
         if keys.len() == DEDUP_KEYS_PER_DEVICE_MAX {
             keys.pop_front();
@@ -103,15 +115,16 @@ fn is_live(at: LogTime, now: LogTime) -> bool {
     now.0.saturating_sub(at.0) < DEDUP_WINDOW_US
 }
 
+fn sized(scratch: &mut Vec<u8>, bytes: &[u8]) {
+    scratch.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    scratch.extend_from_slice(bytes);
+}
+
 /// Hashes the device and what tells one uplink of it from another. Texts and frames are preceded
 /// by their length, and each kind of key by a number of its own, so that no two run into one.
 ///
 /// `scratch` is overwritten; it is passed in to keep its memory.
 fn digest(uplink: &Uplink, scratch: &mut Vec<u8>) -> Digest {
-    let sized = |scratch: &mut Vec<u8>, bytes: &[u8]| {
-        scratch.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        scratch.extend_from_slice(bytes);
-    };
     scratch.clear();
     sized(scratch, uplink.device.as_str().as_bytes());
     match (uplink.fcnt, &uplink.message_id) {
@@ -131,5 +144,15 @@ fn digest(uplink: &Uplink, scratch: &mut Vec<u8>) -> Digest {
             sized(scratch, uplink.decoded.as_deref().unwrap_or_default().as_bytes());
         }
     }
+    xxh3_64(scratch)
+}
+
+/// Hashes what tells the retry of one field from all else of its device.
+fn digest_of_field(last: &Attempt, field: &str, scratch: &mut Vec<u8>) -> Digest {
+    scratch.clear();
+    scratch.push(3);
+    scratch.extend_from_slice(&last.offset.0.to_le_bytes());
+    scratch.extend_from_slice(&last.log_time.0.to_le_bytes());
+    sized(scratch, field.as_bytes());
     xxh3_64(scratch)
 }

@@ -5,7 +5,7 @@ use super::{Builder, Elements, Shared};
 use crate::decode::Rejected;
 use crate::element::{Body, Cause, Element, Epoch, Measured, Outcome};
 use crate::limits::REFUSED_ROWS_PER_UPLINK_MAX;
-use crate::model::{CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Uplink};
+use crate::model::{Attempt, CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Released, Retry, Uplink};
 use crate::series::fleet::Fleet;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -48,18 +48,22 @@ pub(crate) struct Kept {
 
 impl Kept {
     fn take(&mut self, element: Element<Outcome>, rows: &mut Outputs) {
-        let Element { cause, body } = element;
+        let Element { cause, retried, body } = element;
         self.log_time = cause.log_time;
         self.fleet.close_due(&cause, rows);
+        if let Some(last) = &retried {
+            let Attempt { offset, log_time, field, .. } = (**last).clone();
+            rows.released.push(cause.place(Released { offset, log_time, field }));
+        }
         match body {
-            Body::Uplink(Outcome::Measured(measured)) => self.measured(&cause, *measured, rows),
+            Body::Uplink(Outcome::Measured(measured)) => self.measured(&cause, retried, *measured, rows),
             Body::Uplink(Outcome::SetAside { uplink, reason, detail }) => {
                 self.counts.uplinks += 1;
                 self.counts.uplinks_quarantined += 1;
                 let (tenant, device) = (uplink.tenant, uplink.device.clone());
-                let record = encoded(uplink);
-                let log_time = cause.log_time;
-                rows.quarantined.push(cause.place(Quarantined { log_time, tenant, device, field: None, reason, detail, record }));
+                let (log_time, field) = (cause.log_time, retried.as_ref().and_then(|last| last.field.clone()));
+                let record = encoded(uplink, retried);
+                rows.quarantined.push(cause.place(Quarantined { log_time, tenant, device, field, reason, detail, record }));
             }
             Body::Duplicate => {
                 self.counts.uplinks += 1;
@@ -76,7 +80,7 @@ impl Kept {
         }
     }
 
-    fn measured(&mut self, cause: &Cause, measured: Measured, rows: &mut Outputs) {
+    fn measured(&mut self, cause: &Cause, retried: Option<Box<Attempt>>, measured: Measured, rows: &mut Outputs) {
         let Measured { uplink, context, accepted, mut refused } = measured;
         let Self { counts, fleet, .. } = self;
         counts.uplinks += 1;
@@ -85,21 +89,27 @@ impl Kept {
         fleet.measure(cause, &context, &accepted, &mut refused, counts, rows);
         counts.measurements_quarantined += refused.len() as u64;
         if !refused.is_empty() {
-            set_fields_aside(cause, uplink, refused, rows);
+            set_fields_aside(cause, uplink, retried, refused, rows);
         }
     }
 }
 
 /// Makes a row of quarantine for each refused field, up to a limit; the last one tells how many
 /// there were beyond it.
-fn set_fields_aside(cause: &Cause, uplink: Box<Uplink>, mut refused: Vec<Rejected>, rows: &mut Outputs) {
+fn set_fields_aside(
+    cause: &Cause,
+    uplink: Box<Uplink>,
+    retried: Option<Box<Attempt>>,
+    mut refused: Vec<Rejected>,
+    rows: &mut Outputs,
+) {
     let beyond = refused.len().saturating_sub(REFUSED_ROWS_PER_UPLINK_MAX);
     refused.truncate(REFUSED_ROWS_PER_UPLINK_MAX);
     if let Some(last) = refused.last_mut().filter(|_| beyond > 0) {
         last.detail.push_str(&format!(" ({beyond} more fields of this uplink were refused)"));
     }
     let (tenant, device) = (uplink.tenant, uplink.device.clone());
-    let record = encoded(uplink);
+    let record = encoded(uplink, retried);
     for Rejected { field, reason, detail } in refused {
         rows.quarantined.push(cause.place(Quarantined {
             log_time: cause.log_time,
@@ -113,8 +123,13 @@ fn set_fields_aside(cause: &Cause, uplink: Box<Uplink>, mut refused: Vec<Rejecte
     }
 }
 
-fn encoded(uplink: Box<Uplink>) -> Vec<u8> {
-    postcard::to_stdvec(&Record::Uplink(uplink)).expect("a record is plain data, which postcard always encodes")
+/// Gives the record as the log holds it.
+fn encoded(uplink: Box<Uplink>, retried: Option<Box<Attempt>>) -> Vec<u8> {
+    let record = match retried {
+        None => Record::Uplink(uplink),
+        Some(last) => Record::Retry(Box::new(Retry { last: *last, uplink: *uplink })),
+    };
+    postcard::to_stdvec(&record).expect("a record is plain data, which postcard always encodes")
 }
 
 impl Cause {

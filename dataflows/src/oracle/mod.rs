@@ -30,7 +30,7 @@ struct Log {
     tenants: BTreeMap<TenantNo, Tenant>,
     templates: BTreeMap<TemplateNo, Template>,
     devices: BTreeMap<(TenantNo, DeviceId), Device>,
-    /// Every uplink of a known device that was the first of its kind, in the order of the log.
+    /// The last uplinks of each known device that were the first of their kind, in the order of the log.
     heard: BTreeMap<(TenantNo, DeviceId), Vec<(LogTime, Identity)>>,
     /// The series of each device, by field number, and its last lateness horizon.
     series: BTreeMap<DeviceNo, Vec<Series>>,
@@ -44,6 +44,7 @@ enum Identity {
     Counter(u32, Vec<u8>),
     Message(String),
     Content(EventTime, Vec<u8>, Option<String>),
+    Field(Released),
 }
 
 #[derive(Debug)]
@@ -53,6 +54,26 @@ struct Series {
     unit: Option<String>,
     class: ClassNo,
     chain: Chain,
+}
+
+/// An uplink, or the retry of one or of a field of it.
+#[derive(Debug)]
+struct Arrival<'a> {
+    uplink: &'a Uplink,
+    record: &'a Record,
+    /// When the log took the uplink in at first.
+    arrived: LogTime,
+    /// When it was last found to be the first of its kind, if it was.
+    passed: Option<LogTime>,
+    /// The entry of quarantine that holds only a field.
+    field_entry: Option<Released>,
+}
+
+impl Arrival<'_> {
+    /// The only field that is asked for.
+    fn field(&self) -> Option<&FieldName> {
+        self.field_entry.as_ref()?.field.as_ref()
+    }
 }
 
 /// A record's place in the log.
@@ -78,7 +99,19 @@ impl Oracle {
             let log = self.partitions.entry(entry.partition).or_default();
             rows.partials.extend(log.rollup.close_due(place.log_time).into_iter().map(|partial| place.row(partial)));
             match &entry.record {
-                Record::Uplink(uplink) => log.uplink(place, uplink, entry.condemned, decoder, &mut rows),
+                Record::Uplink(uplink) => {
+                    let arrival =
+                        Arrival { uplink, record: &entry.record, arrived: place.log_time, passed: None, field_entry: None };
+                    log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
+                }
+                Record::Retry(retry) => {
+                    let Attempt { offset, log_time, field, arrived, passed } = retry.last.clone();
+                    let released = Released { offset, log_time, field };
+                    rows.released.push(place.row(released.clone()));
+                    let field_entry = Some(released).filter(|released| released.field.is_some());
+                    let arrival = Arrival { uplink: &retry.uplink, record: &entry.record, arrived, passed, field_entry };
+                    log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
+                }
                 Record::Registry(change) => log.change(place, change, &mut rows),
                 Record::Tick | Record::Verdict { .. } => {}
             }
@@ -121,39 +154,44 @@ impl Log {
         self.series.remove(&device);
     }
 
-    fn uplink(&mut self, place: Place, uplink: &Uplink, condemned: bool, decoder: &mut dyn Decode, rows: &mut Outputs) {
+    fn uplink(&mut self, place: Place, arrival: &Arrival<'_>, condemned: bool, decoder: &mut dyn Decode, rows: &mut Outputs) {
         self.counts.uplinks += 1;
+        let uplink = arrival.uplink;
         let known = self.in_effect(uplink);
-        if known.is_some() && !self.is_first(uplink, place.log_time) {
+        if known.is_some() && !self.is_first(arrival, place.log_time) {
             self.counts.duplicate += 1;
             return;
         }
-        match decoded(place, uplink, known, condemned, decoder) {
+        match decoded(place, arrival, known, condemned, decoder) {
             Err((reason, detail)) => {
                 self.counts.uplinks_quarantined += 1;
-                rows.quarantined.push(place.row(quarantined(place, uplink, None, reason, detail)));
+                rows.quarantined.push(place.row(quarantined(place, arrival, arrival.field().cloned(), reason, detail)));
             }
             Ok((device, template, tenant, decoded)) => {
                 self.counts.uplinks_decoded += 1;
-                self.measure(place, uplink, &device, &template, &tenant.policy, decoded, rows);
+                self.measure(place, arrival, &device, &template, &tenant.policy, decoded, rows);
             }
         }
     }
 
-    /// Whether none of the last few first uplinks of the device, within the window, is the same.
-    fn is_first(&mut self, uplink: &Uplink, now: LogTime) -> bool {
-        let identity = match (uplink.fcnt, &uplink.message_id) {
-            (Some(fcnt), _) => Identity::Counter(fcnt, uplink.frame.clone()),
-            (None, Some(id)) => Identity::Message(id.clone()),
-            (None, None) => Identity::Content(uplink.received_at, uplink.frame.clone(), uplink.decoded.clone()),
+    /// Whether none of the last few first uplinks of the device, within the window, is the same, but the
+    /// same one when it was tried before.
+    fn is_first(&mut self, arrival: &Arrival<'_>, now: LogTime) -> bool {
+        let uplink = arrival.uplink;
+        let identity = match (&arrival.field_entry, uplink.fcnt, &uplink.message_id) {
+            (Some(entry), _, _) => Identity::Field(entry.clone()),
+            (None, Some(fcnt), _) => Identity::Counter(fcnt, uplink.frame.clone()),
+            (None, None, Some(id)) => Identity::Message(id.clone()),
+            (None, None, None) => Identity::Content(uplink.received_at, uplink.frame.clone(), uplink.decoded.clone()),
         };
         let heard = self.heard.entry((uplink.tenant, uplink.device.clone())).or_default();
-        let mut remembered = heard.iter().rev().take(DEDUP_KEYS_PER_DEVICE_MAX);
-        let is_copy = remembered.any(|(at, same)| now.0 - at.0 < DEDUP_WINDOW_US && *same == identity);
-        if !is_copy {
+        heard.drain(..heard.len().saturating_sub(DEDUP_KEYS_PER_DEVICE_MAX));
+        heard.retain(|(at, same)| *same != identity || (now.0 - at.0 < DEDUP_WINDOW_US && Some(*at) != arrival.passed));
+        let is_first = heard.iter().all(|(_, same)| *same != identity);
+        if is_first {
             heard.push((now, identity));
         }
-        !is_copy
+        is_first
     }
 
     /// Gives what is in effect for the device of an uplink.
@@ -167,7 +205,7 @@ impl Log {
     fn measure(
         &mut self,
         place: Place,
-        uplink: &Uplink,
+        arrival: &Arrival<'_>,
         device: &Device,
         template: &Template,
         policy: &Policy,
@@ -178,9 +216,9 @@ impl Log {
         let mut refused: Vec<_> = decoded.rejected.into_iter().map(|r| (r.field, r.reason, r.detail)).collect();
         let mut accepted = Vec::new();
         for measurement in decoded.measurements {
-            let at = measurement.at.unwrap_or(uplink.received_at);
+            let at = measurement.at.unwrap_or(arrival.uplink.received_at);
             let too_old = policy.raw_retention_us.is_some_and(|retention| at.0 < place.log_time.0.saturating_sub(retention));
-            if at.0 > place.log_time.0 + EVENT_AHEAD_MAX_US || at.0 < EVENT_EARLIEST_US || too_old {
+            if at.0 > arrival.arrived.0 + EVENT_AHEAD_MAX_US || at.0 < EVENT_EARLIEST_US || too_old {
                 refused.push((measurement.field, Reason::BadTime, String::new()));
             } else if let Some(value) = storable(&measurement.value) {
                 accepted.push((measurement.field, at, value));
@@ -221,7 +259,7 @@ impl Log {
         }
         self.counts.measurements_quarantined += refused.len() as u64;
         for (field, reason, detail) in refused.into_iter().take(REFUSED_ROWS_PER_UPLINK_MAX) {
-            rows.quarantined.push(place.row(quarantined(place, uplink, Some(field), reason, detail)));
+            rows.quarantined.push(place.row(quarantined(place, arrival, Some(field), reason, detail)));
         }
     }
 
@@ -270,7 +308,7 @@ impl Log {
 /// Decodes an uplink with what is in effect now.
 fn decoded(
     place: Place,
-    uplink: &Uplink,
+    arrival: &Arrival<'_>,
     known: Option<(Device, Template, Tenant)>,
     condemned: bool,
     decoder: &mut dyn Decode,
@@ -280,10 +318,18 @@ fn decoded(
         return Err((Reason::DecoderKilled, String::new()));
     }
     let mut decoded = Decoded::default();
-    let call = DecodeCall { partition: place.partition, offset: place.offset, uplink, device: &device, template: &template };
+    let Place { partition, offset, .. } = place;
+    let call = DecodeCall { partition, offset, uplink: arrival.uplink, device: &device, template: &template };
     decoder.decode(&call, &mut decoded).map_err(|failure| (failure.reason, failure.detail))?;
     if decoded.measurements.len() > MEASUREMENTS_PER_UPLINK_MAX {
         return Err((Reason::TooManyFields, String::new()));
+    }
+    if let Some(field) = arrival.field() {
+        decoded.measurements.retain(|measurement| measurement.field == *field);
+        decoded.rejected.retain(|rejected| rejected.field == *field);
+        if decoded.measurements.len() + decoded.rejected.len() > 1 {
+            return Err((Reason::TooManyFields, String::new()));
+        }
     }
     Ok((device, template, tenant, decoded))
 }
@@ -314,14 +360,14 @@ fn store(place: Place, class: ClassNo, series: SeriesId, at: EventTime, value: V
     }
 }
 
-fn quarantined(place: Place, uplink: &Uplink, field: Option<FieldName>, reason: Reason, detail: String) -> Quarantined {
+fn quarantined(place: Place, arrival: &Arrival<'_>, field: Option<FieldName>, reason: Reason, detail: String) -> Quarantined {
     Quarantined {
         log_time: place.log_time,
-        tenant: uplink.tenant,
-        device: uplink.device.clone(),
+        tenant: arrival.uplink.tenant,
+        device: arrival.uplink.device.clone(),
         field,
         reason,
         detail,
-        record: postcard::to_stdvec(&Record::Uplink(Box::new(uplink.clone()))).expect("a record is plain data"),
+        record: postcard::to_stdvec(arrival.record).expect("a record is plain data"),
     }
 }

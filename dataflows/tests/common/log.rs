@@ -30,6 +30,13 @@ pub(crate) enum Kind {
     Again {
         ago: usize,
     },
+    /// The retry of an uplink, or of the retry of one, as some of them ago; `passed` tells whether it
+    /// passed dedup then, true or not. With a field, of that alone.
+    Retry {
+        ago: usize,
+        passed: bool,
+        field: Option<u8>,
+    },
     Registry {
         partition: u16,
         change: Change,
@@ -161,6 +168,8 @@ fn act() -> impl Strategy<Value = Act> {
             Kind::Uplink { device, received_ago_s: ago * 30, identity, condemned, script }
         }),
         8 => (0..12usize).prop_map(|ago| Kind::Again { ago }),
+        10 => (0..12usize, proptest::bool::weighted(0.8), proptest::option::weighted(0.3, 0..4u8))
+            .prop_map(|(ago, passed, field)| Kind::Retry { ago, passed, field }),
         8 => (0..PARTITIONS, change()).prop_map(|(partition, change)| Kind::Registry { partition, change }),
         4 => (0..PARTITIONS).prop_map(|partition| Kind::Tick { partition }),
     ];
@@ -221,6 +230,10 @@ impl Writer {
                 Some(entry) => (entry.partition, entry.condemned, entry.record.clone()),
                 None => return,
             },
+            Kind::Retry { ago, passed, field } => match self.uplinks.iter().rev().nth(ago) {
+                Some(entry) => (entry.partition, entry.condemned, retry(entry, passed, field)),
+                None => return,
+            },
             Kind::Registry { partition, change } => {
                 (Partition(partition), false, Record::Registry(Box::new(registry_change(partition, change))))
             }
@@ -243,11 +256,27 @@ impl Writer {
         let next = self.offsets.entry(partition).or_default();
         let entry = Entry { partition, offset: Offset(*next), log_time: LogTime(now_us), condemned, record };
         *next += 1;
-        if matches!(entry.record, Record::Uplink(_)) {
+        if matches!(entry.record, Record::Uplink(_) | Record::Retry(_)) {
             self.uplinks.push(entry.clone());
         }
         self.entries.push(entry);
     }
+}
+
+fn retry(entry: &Entry, passed: bool, field: Option<u8>) -> Record {
+    let (uplink, before) = match &entry.record {
+        Record::Uplink(uplink) => (&**uplink, None),
+        Record::Retry(retry) => (&retry.uplink, Some(&retry.last)),
+        other => panic!("{other:?} is no uplink"),
+    };
+    let last = Attempt {
+        offset: entry.offset,
+        log_time: entry.log_time,
+        field: field.map(|field| FIELDS[usize::from(field)].into()),
+        arrived: before.map_or(entry.log_time, |before| before.arrived),
+        passed: if passed { Some(entry.log_time) } else { before.and_then(|before| before.passed) },
+    };
+    Record::Retry(Box::new(Retry { last, uplink: uplink.clone() }))
 }
 
 fn registry_change(partition: u16, change: Change) -> RegistryChange {

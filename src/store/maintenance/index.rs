@@ -76,7 +76,7 @@ impl Indexer {
                         Ok(Tended::Built) => indexed.built.push(chunk.name),
                         Ok(Tended::Waits) => indexed.waiting += 1,
                         Err(source) if source.as_db_error().is_none() && remedy(&source) == Remedy::Retry => {
-                            return Err(StoreError::Query { doing: "the making of indexes broke off", source });
+                            return Err(StoreError::Query { doing: "the making of indexes broke off", error: source });
                         }
                         Err(source) => {
                             indexed.waiting += 1;

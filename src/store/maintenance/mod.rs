@@ -79,11 +79,11 @@ impl Round {
     fn or_postpone<T>(&mut self, what: impl Display, step: Result<T, Error>) -> Result<Option<T>, StoreError> {
         match step {
             Ok(value) => Ok(Some(value)),
-            Err(source) if source.as_db_error().is_none() && remedy(&source) == Remedy::Retry => {
-                Err(StoreError::Query { doing: "the upkeep broke off", source })
+            Err(error) if error.as_db_error().is_none() && remedy(&error) == Remedy::Retry => {
+                Err(StoreError::Query { doing: "the upkeep broke off", error })
             }
-            Err(source) => {
-                self.report.postponed.push(format!("{what}: {}", words(&source)));
+            Err(error) => {
+                self.report.postponed.push(format!("{what}: {}", words(&error)));
                 Ok(None)
             }
         }
