@@ -32,5 +32,6 @@ mod stop;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/tables.rs"]
 mod tables;
+mod tenants;
 mod tmpfs;
 mod world;

@@ -297,13 +297,16 @@ impl Outputs {
 
     /// Drops all rows and keeps their memory.
     pub fn clear(&mut self) {
-        self.devices.clear();
-        self.series.clear();
-        self.numbers.clear();
-        self.texts.clear();
-        self.locations.clear();
-        self.partials.clear();
-        self.quarantined.clear();
+        // All by name, so that a new kind of row cannot be forgotten: it would be committed twice.
+        let Self { devices, series, numbers, texts, locations, partials, quarantined, released } = self;
+        devices.clear();
+        series.clear();
+        numbers.clear();
+        texts.clear();
+        locations.clear();
+        partials.clear();
+        quarantined.clear();
+        released.clear();
     }
 
     /// Moves the rows of `other` behind these.
