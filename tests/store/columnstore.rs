@@ -264,10 +264,13 @@ async fn after_a_failure_that_is_no_rows_fault_history_goes_the_plain_way() {
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
     let history = at(NOW, commit(taken, 1, history(0, 150)));
-    fixture.client.batch_execute("ALTER TABLE measurement RENAME TO elsewhere").await.unwrap();
+    let forbid = "CREATE FUNCTION forbidden() RETURNS trigger LANGUAGE plpgsql AS \
+                  $$ BEGIN RAISE 'forbidden' USING ERRCODE = 'insufficient_privilege'; END $$; \
+                  CREATE TRIGGER forbidden BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION forbidden()";
+    fixture.client.batch_execute(forbid).await.unwrap();
     assert!(matches!(committer.commit(&history).await, Err(CommitError::Retry(_))));
     assert!(matches!(committer.commit(&history).await, Err(CommitError::Stop(_))), "it is told what is amiss");
-    fixture.client.batch_execute("ALTER TABLE elsewhere RENAME TO measurement").await.unwrap();
+    fixture.client.batch_execute("DROP TRIGGER forbidden ON measurement").await.unwrap();
     assert_eq!(committer.commit(&history).await.unwrap().rows, 151);
     assert!(fixture.number(OLDEST_BYTES).await > 0);
 }
