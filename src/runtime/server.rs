@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use tokio::task::{JoinHandle, JoinSet};
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when their requests were cut off.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long who has just connected may take for the first request when the daemon ends.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Wait after the system gave no connection, mostly for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -77,7 +79,7 @@ impl Server {
 /// Takes connections until it is told to close, then waits for those that are there.
 async fn serve(listener: TcpListener, router: Router, bounds: Bounds, mut closed: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(bounds.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    let graceful = GracefulShutdown::new();
+    let (close, closing) = watch::channel(false);
     // Dropped with this task, which ends what it holds.
     let mut connections = JoinSet::new();
     loop {
@@ -87,14 +89,7 @@ async fn serve(listener: TcpListener, router: Router, bounds: Bounds, mut closed
             Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &room) => accepted,
         };
-        // Answers are small and complete: holding them back for more only delays them.
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(bounds.idle_timeout)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let connection = connection(stream, router.clone(), bounds.idle_timeout, closing.clone());
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
@@ -103,7 +98,41 @@ async fn serve(listener: TcpListener, router: Router, bounds: Bounds, mut closed
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    close.send_replace(true);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Answers the requests of one connection until its peer goes or, when all is `closing`, until the one that is
+/// under way is answered. Who has connected and not asked yet may still ask once.
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    idle_timeout: Duration,
+    mut closing: watch::Receiver<bool>,
+) -> hyper::Result<()> {
+    // Answers are small and complete: holding them back for more only delays them.
+    let _ = stream.set_nodelay(true);
+    let (has_asked, mut asked) = watch::channel(false);
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        has_asked.send_replace(true);
+        routes.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(idle_timeout);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let told = async {
+        // Neither sender goes before this connection.
+        let _ = closing.wait_for(|closing| *closing).await;
+        let _ = tokio::time::timeout(FIRST_REQUEST, asked.wait_for(|asked| *asked)).await;
+    };
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = told => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 /// Waits for a place, then for who takes it.
@@ -179,6 +208,24 @@ mod tests {
             stream.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer.contains("200 OK"), slow.ends_with("\r\n\r\n"), "{slow:?}: {answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_just_connected_is_still_answered() {
+        let (listener, address) = listening().await;
+        let server = Server::start(listener, address, Router::new().route("/", get(async || "ok")), BOUNDS);
+        let mut early = TcpStream::connect(address).await.unwrap();
+        // The next one is answered, so the first one is taken.
+        assert_eq!(reqwest::get(format!("http://{address}/")).await.unwrap().status(), 200);
+        let closing = tokio::spawn(server.close());
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        early.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        early.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("200 OK"), "{answer}");
+        closing.await.unwrap();
     }
 
     #[tokio::test]
