@@ -83,8 +83,11 @@ impl Committer {
             _ => self.open().await?,
         };
         let outcome = self.commit_on(&mut session, commit).await;
-        if outcome.is_ok() || session.rollback().await.is_ok() {
+        if outcome.is_ok() {
             self.session = Some(session);
+        } else {
+            // Its locks go now. The connection goes too: a COPY that could not begin breaks it a little later.
+            let _ = session.rollback().await;
         }
         outcome
     }
