@@ -57,9 +57,15 @@ pub enum AdminError {
     /// The time zone.
     #[error("{0}")]
     Zone(String),
-    /// The database refused.
+    /// The database refused. Its words stand in the message, so it is no cause to be told beside it.
     #[error("the database refused: {}", detail(.0))]
-    Database(#[from] tokio_postgres::Error),
+    Database(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for AdminError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 fn detail(error: &tokio_postgres::Error) -> String {
