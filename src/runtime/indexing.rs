@@ -7,10 +7,10 @@ use crate::store::maintenance::{Filling, Indexer};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the backlog is looked at, and chunks while there is one.
-const PERIOD: Duration = Duration::from_secs(1);
+/// How often the backlog is looked at, and chunks while there is one: who reads a series reads all that came since.
+const PERIOD: Duration = Duration::from_millis(200);
 /// Looks at the backlog for one look at the chunks in the steady state.
-const STEADY_LOOKS: u32 = 10;
+const STEADY_LOOKS: u32 = 50;
 /// So many records are a backlog: several seconds of work. Unit: records.
 const BACKLOG_BEGINS: u64 = 250_000;
 /// At so few it is gone. Unit: records.

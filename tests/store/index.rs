@@ -15,6 +15,10 @@ const METHODS: &str = "SELECT a.amname::text FROM pg_inherits i JOIN pg_index x 
     JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam \
     WHERE i.inhparent = 'measurement'::regclass AND x.indisvalid AND pg_get_indexdef(x.indexrelid) LIKE '%(series_id%' ORDER BY 1";
 
+/// The columns of the chunks of `measurement` of which the planner has statistics.
+const KNOWN: &str = "SELECT a.attname::text FROM pg_inherits i JOIN pg_statistic s ON s.starelid = i.inhrelid \
+    JOIN pg_attribute a ON a.attrelid = s.starelid AND a.attnum = s.staattnum WHERE i.inhparent = 'measurement'::regclass ORDER BY 1";
+
 /// Commits rows of one hour, and gives the partition's next place.
 async fn fill(fixture: &Fixture, taken: Taken, hour: i64) -> Taken {
     let row = |field| Stored {
@@ -56,6 +60,7 @@ async fn a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone(kind: Kin
                      JOIN pg_index x ON x.indrelid = i.inhrelid WHERE i.inhparent = 'measurement'::regclass";
     // The range that is being filled may be summarized only once it is full.
     assert!(fixture.number(summarize).await <= 1, "what came since is summarized");
+    assert_eq!(fixture.texts(KNOWN).await, ["series_id", "ts"], "the planner knows how rows lie");
     let done = indexer.round(Filling::Steady).await.unwrap().unwrap();
     assert_eq!((done.built.len(), done.waiting, fixture.texts(METHODS).await), (1, 0, vec!["btree".to_owned()]));
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 2 * i64::from(ROWS));

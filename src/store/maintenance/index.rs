@@ -5,7 +5,8 @@
 //!
 //! A B-tree is the best index to read one series by, and four fifths of what PostgreSQL does for a row
 //! that is copied. Few rows a second never notice; a backlog does. So a chunk that is begun while a backlog is
-//! worked off has a BRIN: commits are sorted by series and large then, and each range of pages holds few series.
+//! worked off has a BRIN: commits are sorted by series and large then, and each page holds few series. The planner takes
+//! it only if it knows that, and autovacuum may be too late to tell: the chunk is analyzed while it grows.
 //! When the backlog is gone it gets its B-tree at once, which takes a fifth of the time, and the BRIN goes.
 
 use super::super::error::{Doing, StoreError};
@@ -16,8 +17,8 @@ use tokio_postgres::{Client, Error};
 
 /// Held by the connection of the daemon that makes indexes.
 const LOCK: i64 = 0x7765_6972_0000_0003;
-/// Pages of a BRIN range. Fewer make the index slow to walk, more make too many rows to look at.
-const BRIN_PAGES: u32 = 4;
+/// Pages of a BRIN range. Of each commit the rows of a series lie on one page; those beside it would be looked at in vain.
+const BRIN_PAGES: u32 = 1;
 /// A chunk of one page needs no index. Unit: bytes.
 const PAGE_BYTES: i64 = 8192;
 
@@ -104,6 +105,8 @@ impl Indexer {
 struct Chunk {
     name: String,
     bytes: i64,
+    /// Half of its rows or more are news to the planner.
+    is_unknown: bool,
     has_tree: bool,
     brins: Vec<String>,
     /// What a broken-off making left.
@@ -122,6 +125,7 @@ enum Tended {
 /// Reads the chunks or partitions of a table: both kinds inherit from it.
 async fn chunks(client: &Client, table: &TableName) -> Result<Vec<Chunk>, Error> {
     let sql = "SELECT c.oid::regclass::text, pg_relation_size(c.oid), \
+                      2 * pg_stat_get_mod_since_analyze(c.oid) > pg_stat_get_live_tuples(c.oid), \
                       coalesce(bool_or(x.valid AND x.tree), false), \
                       coalesce(array_agg(x.name) FILTER (WHERE x.valid AND NOT x.tree), '{}'), \
                       coalesce(array_agg(x.name) FILTER (WHERE NOT x.valid), '{}') \
@@ -135,9 +139,10 @@ async fn chunks(client: &Client, table: &TableName) -> Result<Vec<Chunk>, Error>
     let chunk = |row: tokio_postgres::Row| Chunk {
         name: row.get(0),
         bytes: row.get(1),
-        has_tree: row.get(2),
-        brins: row.get(3),
-        invalid: row.get(4),
+        is_unknown: row.get(2),
+        has_tree: row.get(3),
+        brins: row.get(4),
+        invalid: row.get(5),
     };
     Ok(rows.into_iter().map(chunk).collect())
 }
@@ -159,16 +164,24 @@ impl Chunk {
             Filling::Bulk if self.brins.is_empty() => {
                 let with = format!("WITH (pages_per_range = {BRIN_PAGES})");
                 client.batch_execute(&format!("CREATE INDEX CONCURRENTLY ON {name} USING brin (series_id) {with}")).await?;
-                Ok(Tended::Waits)
+                self.analyze(client, columns).await.map(|()| Tended::Waits)
             }
             Filling::Bulk => {
                 // Pages that no summary speaks of are read by everybody.
                 for index in &self.brins {
                     client.execute("SELECT brin_summarize_new_values($1::text::regclass)", &[index]).await?;
                 }
+                if self.is_unknown {
+                    self.analyze(client, columns).await?;
+                }
                 Ok(Tended::Waits)
             }
         }
+    }
+
+    /// Tells the planner how rows lie, without which it does not choose the BRIN.
+    async fn analyze(&self, client: &Client, columns: &str) -> Result<(), Error> {
+        client.batch_execute(&format!("ANALYZE {} ({columns})", self.name)).await
     }
 
     async fn drop_brins(&self, client: &Client) -> Result<(), Error> {
