@@ -14,6 +14,8 @@ mod cards;
 mod compile;
 mod disk;
 mod flatten;
+#[doc(hidden)]
+pub mod fuzzing;
 mod input;
 mod limits;
 mod program;

@@ -21,6 +21,8 @@ mod clock;
 mod disk;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod identity;
 mod index;

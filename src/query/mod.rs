@@ -30,6 +30,8 @@ mod calendar;
 mod catalogue;
 mod csv;
 mod database;
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod latest;
 mod level;

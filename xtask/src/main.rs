@@ -3,6 +3,7 @@
 //! Owns the command line and the exit code. Whatever a command starts has ended when it ends.
 
 mod demo;
+mod fuzz;
 mod guests;
 mod interrupts;
 mod process;
@@ -36,6 +37,8 @@ enum Command {
     Guests(guests::Options),
     /// Random faults under load for minutes, then the verdict: nothing lost, nothing twice.
     Soak(soak::Options),
+    /// Feeds every parser of bytes from outside with mutations of a kept corpus.
+    Fuzz(fuzz::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
 }
@@ -62,6 +65,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(&options, &workspace, interrupts),
         Command::Guests(options) => guests::run(&options, &workspace),
         Command::Soak(options) => soak::run(&options, &workspace, interrupts),
+        Command::Fuzz(options) => fuzz::run(&options, &workspace, interrupts),
         Command::Servers => servers::foreground(&workspace, interrupts),
     }
 }

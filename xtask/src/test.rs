@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::fuzz;
 use crate::interrupts::Interrupts;
 use crate::process;
 use crate::servers::{self, Cluster, Kind};
@@ -17,7 +18,7 @@ use crate::workspace::Workspace;
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Leaves out formatting, lints, documentation and doctests.
+    /// Leaves out formatting, lints, documentation, doctests and the fuzz targets.
     #[arg(long)]
     fast: bool,
     /// Arguments for the test runner, for example part of a test's name.
@@ -59,7 +60,11 @@ struct Checked {
 ///
 /// Cargo cannot be started, or a signal was received before the suite.
 pub(crate) fn run(options: &Options, workspace: &Workspace, interrupts: &Interrupts) -> Result<ExitCode> {
-    let Checked { failed, is_built } = check(options, workspace, interrupts)?;
+    let Checked { mut failed, is_built } = check(options, workspace, interrupts)?;
+    let fuzz = || fuzz::run(&fuzz::Options::in_tests(), workspace, interrupts);
+    if is_built && !options.fast && timed("fuzz", fuzz)? != ExitCode::SUCCESS {
+        failed.push("fuzz");
+    }
     if !failed.is_empty() {
         eprintln!("xtask: failed so far: {}", failed.join(", "));
     }

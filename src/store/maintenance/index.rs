@@ -17,8 +17,8 @@ use tokio_postgres::{Client, Error};
 
 /// Held by the connection of the daemon that makes indexes.
 const LOCK: i64 = 0x7765_6972_0000_0003;
-/// Pages of a BRIN range. Of each commit the rows of a series lie on one page; those beside it would be looked at in vain.
-const BRIN_PAGES: u32 = 1;
+/// Pages of a BRIN range. Fewer make the index slow to walk, more make too many rows to look at.
+const BRIN_PAGES: u32 = 2;
 /// A chunk of one page needs no index. Unit: bytes.
 const PAGE_BYTES: i64 = 8192;
 
