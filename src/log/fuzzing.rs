@@ -12,16 +12,18 @@ const SALT: u64 = 0x1234_5678_9abc_def0;
 
 /// Writes frames of records (partition and body), changes the segment, and looks at what is left.
 ///
-/// Panics: when a segment that was only cut is damaged or has another prefix, or a survey tells of places that are not there.
+/// Panics: when what passes for good is not what was written, or a segment that was only cut is damaged or has lost a whole
+/// frame.
 pub fn survey(frames: &[Vec<(u16, Vec<u8>)>], cut: usize, flips: &[(u16, u8)]) {
     let origin = Position::origin(PARTITIONS);
     let (mut bytes, mut position, mut ends) = (Vec::new(), origin.clone(), Vec::new());
     for (seq, records) in (0..).zip(frames.iter().filter(|records| !records.is_empty())) {
-        bytes.extend(written(records, seq, &position));
+        bytes.extend(encoded(records, seq, &position));
         let at = ends.last().copied().unwrap_or_default();
         position.pass(&Frame::parse(&bytes[at..], SALT).expect("a frame is what was written"));
         ends.push(bytes.len());
     }
+    let written = bytes.clone();
     bytes.truncate(bytes.len().saturating_sub(cut));
     for (at, bits) in flips {
         if let Some(byte) = bytes.get_mut(usize::from(*at)) {
@@ -31,15 +33,21 @@ pub fn survey(frames: &[Vec<(u16, Vec<u8>)>], cut: usize, flips: &[(u16, u8)]) {
     let subject = Subject { number: 1, bytes: &bytes, frames_at: 0, base: &origin, next: None };
     let surveyed = subject.survey(SALT);
     assert!(surveyed.end_bytes <= bytes.len());
-    let good = surveyed.pieces.iter().filter(|piece| matches!(piece, Piece::Good(..))).count();
-    assert!(good <= ends.len());
+    let mut good = 0;
+    for piece in &surveyed.pieces {
+        if let Piece::Good(at, frame) = piece {
+            let place = *at..at + frame.bytes();
+            assert_eq!(bytes.get(place.clone()), written.get(place), "no frame is good but as it was written");
+            good += 1;
+        }
+    }
     if flips.iter().all(|(_, bits)| *bits == 0) {
         assert!(surveyed.damages.is_empty(), "a torn tail is no damage");
         assert_eq!(good, ends.iter().filter(|end| **end <= bytes.len()).count(), "every whole frame is good");
     }
 }
 
-fn written(records: &[(u16, Vec<u8>)], seq: u64, position: &Position) -> Vec<u8> {
+fn encoded(records: &[(u16, Vec<u8>)], seq: u64, position: &Position) -> Vec<u8> {
     let mut of_partition = BTreeMap::<u16, Vec<&[u8]>>::new();
     for (partition, body) in records {
         of_partition.entry(*partition).or_default().push(body);
