@@ -124,7 +124,7 @@ impl Folders {
 
     fn merge(&self, target: &str) -> Command {
         let mut merge = self.program(target);
-        merge.args(["-merge=1", "-verbosity=0"]).arg(self.kept.join(target)).arg(self.found(target).join("corpus"));
+        merge.args(["-set_cover_merge=1", "-verbosity=0"]).arg(self.kept.join(target)).arg(self.found(target).join("corpus"));
         merge
     }
 }
