@@ -29,6 +29,7 @@ mod registry;
 mod server;
 mod soak;
 mod stop;
+mod suspended;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/tables.rs"]
 mod tables;
