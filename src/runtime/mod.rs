@@ -35,6 +35,7 @@ mod retries;
 mod serve;
 mod server;
 mod standing;
+mod stream;
 mod suspended;
 mod ticks;
 mod trouble;

@@ -19,6 +19,7 @@ mod failover;
 mod full;
 mod gate;
 mod handover;
+mod hostile;
 mod killed;
 mod ownership;
 mod poison;

@@ -33,9 +33,13 @@ async fn site() -> Site {
     site
 }
 
-/// Sends the nth uplinks of the meter and of the gauge, all at once.
+/// Sends the nth uplinks of the meter and of the gauge, all at once; each has a time of its own.
 async fn send(site: &Site, daemon: &Daemon, nth: std::ops::Range<i64>) {
-    let uplink = |device: &str, nth| json!({ "device": device, "fcnt": nth, "payload_hex": format!("{nth:02x}") });
+    let now = jiff::Timestamp::now();
+    let uplink = |device: &str, nth| {
+        let time = now + jiff::SignedDuration::from_millis(nth);
+        json!({ "device": device, "time": time.to_string(), "fcnt": nth, "payload_hex": format!("{nth:02x}") })
+    };
     let uplinks = nth.flat_map(|nth| [uplink("meter", nth), uplink("gauge", nth)]).collect();
     site.post(daemon, &Value::Array(uplinks)).await;
 }
