@@ -378,3 +378,7 @@ impl Worker {
         self.stopping.is_some() && ((self.is_drained() && settled()) || self.out_of_time())
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

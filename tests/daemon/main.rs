@@ -22,6 +22,7 @@ mod handover;
 mod hostile;
 mod killed;
 mod ownership;
+mod pacing;
 mod poison;
 mod process;
 mod quarantine;
