@@ -5,8 +5,8 @@
 
 use crate::decode::Rejected;
 use crate::model::{
-    Attempt, Decoding, Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo,
-    Uplink, Value,
+    Attempt, Decoding, Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant,
+    TenantNo, Uplink, Value,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

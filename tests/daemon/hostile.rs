@@ -25,11 +25,13 @@ type Attack = (&'static str, Box<dyn Iterator<Item = Vec<u8>>>, &'static [(u16, 
 
 /// The head of a request to store uplinks, with further headers.
 fn head(more: &str) -> Vec<u8> {
-    format!("POST /v1/uplinks HTTP/1.1\r\nhost: weir\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n{more}\r\n\r\n").into()
+    format!("POST /v1/uplinks HTTP/1.1\r\nhost: weir\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n{more}\r\n\r\n")
+        .into()
 }
 
 fn whole(more: &str, body: Vec<u8>) -> Box<dyn Iterator<Item = Vec<u8>>> {
-    Box::new([head(&format!("content-length: {}\r\n{more}", body.len()).trim_end().to_owned()), body].into_iter())
+    let head = head(format!("content-length: {}\r\n{more}", body.len()).trim_end());
+    Box::new([head, body].into_iter())
 }
 
 /// A body of which nobody knows how long it is, of the same piece again and again.
@@ -212,8 +214,7 @@ async fn daemon_closes_slow_peers_and_harms_nobody() {
     /// Places, of which each kind of peer takes a quarter.
     const PLACES: usize = 40;
     let site = Site::new(Kind::Plain).await;
-    let settings =
-        [("WEIR_HTTP_CONNECTIONS_MAX", "40"), ("WEIR_HTTP_IDLE_TIMEOUT", "2 s"), ("WEIR_HTTP_BODY_TIMEOUT", "2 s")];
+    let settings = [("WEIR_HTTP_CONNECTIONS_MAX", "40"), ("WEIR_HTTP_IDLE_TIMEOUT", "2 s"), ("WEIR_HTTP_BODY_TIMEOUT", "2 s")];
     let daemon = Daemon::start_with(&site.database.url(), &site.dir("a"), 1, &settings);
     let address = daemon.address().await;
     site.caught_up(&daemon).await;

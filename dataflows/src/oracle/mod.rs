@@ -17,8 +17,8 @@ use crate::limits::*;
 use crate::model::*;
 use chain::{Chain, Verdict};
 use rollup::Rollup;
-use suspension::OutOfLimits;
 use std::collections::BTreeMap;
+use suspension::OutOfLimits;
 
 /// The reference, with all that it remembers.
 #[derive(Debug, Default)]

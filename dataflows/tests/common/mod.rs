@@ -57,7 +57,9 @@ impl Decode for Scripted {
             Script::Needs(_) => return Err(DecodeFailure { reason: Reason::DecoderError, detail: "broken".into() }),
             Script::Half(_) => panic!("a half within a half"),
             Script::Killed => return Err(DecodeFailure { reason: Reason::DecoderKilled, detail: "after 0.5 s".into() }),
-            Script::Loops { .. } if matches!(call.template.decoding, Decoding::Wasm(_)) => decoded.measurements.push(number("x", 7.0, None)),
+            Script::Loops { .. } if matches!(call.template.decoding, Decoding::Wasm(_)) => {
+                decoded.measurements.push(number("x", 7.0, None))
+            }
             Script::Loops { memory } => {
                 let reason = if memory { Reason::DecoderMemory } else { Reason::DecoderSteps };
                 return Err(DecodeFailure { reason, detail: "a loop".into() });
