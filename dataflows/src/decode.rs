@@ -9,6 +9,9 @@ use crate::model::{Device, FieldName, Measurement, Offset, Partition, Reason, Te
 /// replay, where nothing but the verdict is known.
 pub const KILLED: &str = "the watchdog ended the decoder: look for one call that takes very long, such as a search in a huge text, mend it, then retry";
 
+/// What a reader is told of an uplink whose decoder is suspended.
+pub const SUSPENDED: &str = "the decoder is suspended, for it ran out of its limits too many times in a row: see what its uplinks in quarantine with decoder_steps, decoder_memory or decoder_killed have in common, mend it, then retry";
+
 /// Makes measurements of uplinks.
 pub trait Decode {
     /// Appends the measurements of one uplink to `decoded`, which comes in empty.

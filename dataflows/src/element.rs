@@ -5,8 +5,8 @@
 
 use crate::decode::Rejected;
 use crate::model::{
-    Attempt, Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo,
-    Uplink, Value,
+    Attempt, Decoding, Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant,
+    TenantNo, Uplink, Value,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,8 +44,19 @@ pub(crate) enum Body<U> {
     /// A device that its first uplink made is in effect; where it replaces one with another
     /// number, that one is closed.
     Provisioned { device: Arc<Device>, closed: Option<DeviceNo> },
+    /// Nobody's uplinks are decoded so any more.
+    Retired(Retired),
     /// Nothing but that log time has passed.
     Nothing,
+}
+
+/// What is in effect no more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Retired {
+    /// A tenant.
+    Tenant(TenantNo),
+    /// A decoder that no template names any more.
+    Decoder(Decoding),
 }
 
 impl<U> Element<U> {
@@ -57,6 +68,7 @@ impl<U> Element<U> {
             Body::Duplicate => Body::Duplicate,
             Body::Closed(device) => Body::Closed(device),
             Body::Provisioned { device, closed } => Body::Provisioned { device, closed },
+            Body::Retired(retired) => Body::Retired(retired),
             Body::Nothing => Body::Nothing,
         };
         Element { cause, retried, body }

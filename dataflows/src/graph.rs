@@ -22,6 +22,8 @@ use crate::registry::InEffect;
 use crate::series::device::series;
 use crate::series::fleet::Fleet;
 pub use crate::state::PartitionState;
+pub use crate::suspension::Suspended;
+use crate::suspension::Suspensions;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 use std::cell::RefCell;
@@ -44,6 +46,7 @@ pub struct Graph {
     epoch: Epoch,
     in_effect: BTreeMap<Partition, InEffect>,
     seen: Shared<Seen>,
+    suspensions: Shared<Suspensions>,
     kept: Shared<Kept>,
     /// Where the rows of a run go.
     rows: Rc<RefCell<Outputs>>,
@@ -81,7 +84,8 @@ impl Graph {
     pub fn new(decoder: Box<dyn Decode>) -> Self {
         let allocator = Allocator::Thread(Default::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        let (seen, kept, rows) = (Shared::<Seen>::default(), Shared::<Kept>::default(), Rc::<RefCell<Outputs>>::default());
+        let (seen, suspensions) = (Shared::<Seen>::default(), Shared::<Suspensions>::default());
+        let (kept, rows) = (Shared::<Kept>::default(), Rc::<RefCell<Outputs>>::default());
         let mut entrance = InputHandle::new_with_builder();
         let mut relations = Relations::new();
         let probe = ProbeHandle::new();
@@ -89,10 +93,11 @@ impl Graph {
             let contexts = relate(scope, &mut relations);
             let trace = contexts.trace.clone();
             let known = lookup(scope.input_from(&mut entrance), contexts);
-            keep(decode(dedup(known, seen.clone()), decoder), kept.clone(), rows.clone()).probe_with(&probe);
+            let decoded = decode(dedup(known, seen.clone()), decoder, suspensions.clone());
+            keep(decoded, kept.clone(), rows.clone()).probe_with(&probe);
             trace
         });
-        Self { entrance, relations, contexts, probe, epoch: 0, in_effect: BTreeMap::new(), seen, kept, rows, worker }
+        Self { entrance, relations, contexts, probe, epoch: 0, in_effect: BTreeMap::new(), seen, suspensions, kept, rows, worker }
     }
 
     /// Takes over a partition with its state; the default state is that of a fresh one.
@@ -100,12 +105,13 @@ impl Graph {
     /// Panics: when the graph owns the partition already.
     pub fn adopt(&mut self, partition: Partition, state: PartitionState) {
         assert!(!self.in_effect.contains_key(&partition), "partition {partition} is adopted twice");
-        let PartitionState { log_time, counts, registry, seen, fleet } = state;
+        let PartitionState { log_time, counts, registry, seen, fleet, suspensions } = state;
         for fact in registry.facts() {
             self.relations.update(partition, fact, 1);
         }
         self.in_effect.insert(partition, registry);
         self.seen.borrow_mut().insert(partition, Seen::restore(seen));
+        self.suspensions.borrow_mut().insert(partition, suspensions);
         self.kept.borrow_mut().insert(partition, Kept { log_time, counts, fleet: Fleet::restore(fleet) });
         self.finish_epoch();
     }
@@ -116,6 +122,7 @@ impl Graph {
             self.relations.update(partition, fact, -1);
         }
         self.seen.borrow_mut().remove(&partition);
+        self.suspensions.borrow_mut().remove(&partition);
         self.kept.borrow_mut().remove(&partition);
         self.finish_epoch();
     }
@@ -175,7 +182,7 @@ impl Graph {
         let body = match (difference.provisioned(), closed) {
             (Some(device), closed) => Body::Provisioned { device: device.clone(), closed },
             (None, Some(closed)) => Body::Closed(closed),
-            (None, None) => Body::Nothing,
+            (None, None) => in_effect.retired(&difference).map_or(Body::Nothing, Body::Retired),
         };
         self.relations.change(partition, difference);
         body
@@ -212,12 +219,20 @@ impl Graph {
             registry: self.in_effect.get(&partition).expect(owned).clone(),
             seen: seen.get(&partition).expect(owned).save(),
             fleet: kept.fleet.save(),
+            suspensions: self.suspensions.borrow().get(&partition).expect(owned).clone(),
         }
     }
 
     /// Gives what went which way since the partition's log began; nothing if it is not owned.
     pub fn counts(&self, partition: Partition) -> Counts {
         self.kept.borrow().get(&partition).map(|kept| kept.counts).unwrap_or_default()
+    }
+
+    /// Gives the decoders of the partition that are suspended, by tenant and decoder; nothing if it is not owned.
+    ///
+    /// Cost: no allocation while there are none.
+    pub fn suspended(&self, partition: Partition) -> Vec<Suspended> {
+        self.suspensions.borrow().get(&partition).map(|suspensions| suspensions.suspended().collect()).unwrap_or_default()
     }
 
     /// Whether some bucket of the partition is open, so that log time has to pass in it.

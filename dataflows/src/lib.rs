@@ -21,5 +21,6 @@ mod operators;
 mod registry;
 mod series;
 mod state;
+mod suspension;
 
 pub use limits::*;

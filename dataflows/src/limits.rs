@@ -24,3 +24,12 @@ pub const EVENT_AHEAD_MAX_US: i64 = 60 * MINUTE_US;
 /// 2000-01-01: what claims to be older comes from a clock that was never set.
 /// Unit: microseconds since the Unix epoch.
 pub const EVENT_EARLIEST_US: i64 = 946_684_800 * crate::model::SECOND_US;
+/// How many uplinks in a row may run a tenant's decoder out of its limits before it is suspended in a partition.
+pub const OUT_OF_LIMITS_MAX: u32 = 10;
+/// How long a decoder rests before it is tried again, at first; each failure doubles it. Unit: microseconds of log time.
+pub const SUSPENSION_MIN_US: i64 = MINUTE_US;
+/// How long it rests at the most. Unit: microseconds of log time.
+pub const SUSPENSION_MAX_US: i64 = HOUR_US;
+/// How many decoders that run out of their limits are remembered for each partition; of more, the one that did so
+/// longest ago is forgotten.
+pub const OUT_OF_LIMITS_DECODERS_MAX: usize = 1024;

@@ -1,6 +1,7 @@
 //! Owns what is in effect for each partition. Invariant: a change takes effect exactly at its
 //! offset, and setting again what is set already changes nothing.
 
+use crate::element::Retired;
 use crate::model::{Device, DeviceId, DeviceNo, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,6 +62,18 @@ impl InEffect {
             RegistryChange::TenantRemoved(no) => removed(self.tenants.remove(&no).map(Fact::Tenant)),
             RegistryChange::TemplateRemoved(no) => removed(self.templates.remove(&no).map(Fact::Template)),
             RegistryChange::DeviceRemoved { tenant, id } => removed(self.devices.remove(&(tenant, id)).map(Fact::Device)),
+        }
+    }
+
+    /// Gives what a difference, which is in effect, has left without any use.
+    pub(crate) fn retired(&self, difference: &Difference) -> Option<Retired> {
+        match (&difference.old, &difference.new) {
+            (Some(Fact::Tenant(old)), None) => Some(Retired::Tenant(old.no)),
+            (Some(Fact::Template(old)), _) => {
+                let is_used = self.templates.values().any(|template| template.decoding == old.decoding);
+                (!is_used).then_some(Retired::Decoder(old.decoding))
+            }
+            _ => None,
         }
     }
 

@@ -6,10 +6,11 @@ use crate::operators::dedup::SeenState;
 use crate::registry::InEffect;
 use crate::series::fleet::FleetState;
 use crate::series::seed::Seeds;
+use crate::suspension::Suspensions;
 use serde::{Deserialize, Serialize};
 
 /// Everything that the graph knows of one partition: uplinks seen, the registry in effect, the
-/// numbering and history of series, open partials, counts. The default is a partition whose log is
+/// numbering and history of series, open partials, counts, decoders that are suspended. The default is a partition whose log is
 /// about to begin.
 ///
 /// Equal states are equal however they came about: nothing in it depends on hash order or batches.
@@ -22,6 +23,8 @@ pub struct PartitionState {
     pub(crate) registry: InEffect,
     pub(crate) seen: SeenState,
     pub(crate) fleet: FleetState,
+    /// The last field: what older checkpoints lack is read as its default.
+    pub(crate) suspensions: Suspensions,
 }
 
 impl PartitionState {

@@ -91,7 +91,9 @@ commands!(
 impl List {
     async fn run(self, settings: &Settings, kind: Kind) -> anyhow::Result<()> {
         let client = settings.client().await?;
-        output::print(&admin::list(&client, kind, self.tenant.as_deref(), self.limit).await?, kind.columns(), self.json);
+        let mut listed = admin::list(&client, kind, self.tenant.as_deref(), self.limit).await?;
+        tell_suspended(settings, kind, &mut listed).await;
+        output::print(&listed, kind.columns(), self.json);
         Ok(())
     }
 }
@@ -99,7 +101,9 @@ impl List {
 impl Name {
     async fn show(self, settings: &Settings, kind: Kind) -> anyhow::Result<()> {
         let client = settings.client().await?;
-        for found in admin::show(&client, kind, self.tenant.as_deref(), &self.name).await? {
+        let mut shown = admin::show(&client, kind, self.tenant.as_deref(), &self.name).await?;
+        tell_suspended(settings, kind, &mut shown).await;
+        for found in shown {
             if self.json { println!("{found}") } else { println!("{found:#}") }
         }
         Ok(())
@@ -110,6 +114,21 @@ impl Name {
         admin::remove(&client, kind, self.tenant.as_deref(), &self.name).await?;
         println!("Removed.");
         Ok(())
+    }
+}
+
+/// Adds to decoders for which tenants they are suspended, where a daemon answers that knows.
+async fn tell_suspended(settings: &Settings, kind: Kind, decoders: &mut [Value]) {
+    if kind != Kind::Decoder {
+        return;
+    }
+    let suspended = super::status::decoders_suspended(settings).await;
+    for decoder in decoders {
+        let of_this = suspended.iter().filter(|suspended| suspended["decoder"] == decoder["decoder"]);
+        let tenants: Vec<_> = of_this.map(|suspended| format!("tenant {}", suspended["tenant"])).collect();
+        if !tenants.is_empty() {
+            decoder["suspended"] = tenants.join(", ").into();
+        }
     }
 }
 

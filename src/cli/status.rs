@@ -4,6 +4,7 @@ use super::Settings;
 use crate::client::Client;
 use anyhow::Context;
 use serde_json::Value;
+use std::time::Duration;
 
 /// Show a running daemon's state.
 #[derive(clap::Args, Debug)]
@@ -15,6 +16,9 @@ pub(super) struct Status {
     #[arg(long)]
     json: bool,
 }
+
+/// How long those who want to know a little more wait for a daemon.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The order of the table's columns.
 const COLUMNS: [&str; 5] = ["partition", "assumed", "log_end", "processed", "committed"];
@@ -40,7 +44,38 @@ impl Status {
             "measurements: {}",
             counts(&["measurements", "stored", "unchanged", "late_duplicate", "measurements_quarantined"])
         );
+        for decoder in suspended(&status) {
+            println!("{}", told(decoder));
+        }
         super::output::print(status["partitions"].as_array().map_or(&[], Vec::as_slice), &COLUMNS, false);
         Ok(())
     }
+}
+
+/// Tells of one suspended decoder.
+fn told(suspended: &Value) -> String {
+    let partitions = suspended["partitions"].as_array().map_or(0, Vec::len);
+    format!(
+        "suspended: decoder {} of tenant {}, in {partitions} {}, after {} uplinks in a row that ran out of its limits; next trial {}: \
+         mend it, then `weir quarantine retry --reason decoder_suspended`",
+        suspended["decoder"].as_str().unwrap_or("?"),
+        suspended["tenant"],
+        if partitions == 1 { "partition" } else { "partitions" },
+        suspended["failures"],
+        suspended["next_trial"].as_str().unwrap_or("?"),
+    )
+}
+
+/// Gives the decoders that are suspended; none where no daemon answers at the address of the settings.
+pub(super) async fn decoders_suspended(settings: &Settings) -> Vec<Value> {
+    let ask = async {
+        let listen = settings.load_local().ok()?.http.listen;
+        Client::new(&format!("http://{listen}"), None).ok()?.json("/status").await.ok()
+    };
+    let status: Value = tokio::time::timeout(PATIENCE, ask).await.ok().flatten().unwrap_or_default();
+    suspended(&status).to_vec()
+}
+
+fn suspended(status: &Value) -> &[Value] {
+    status["decoders_suspended"].as_array().map_or(&[], Vec::as_slice)
 }

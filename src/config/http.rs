@@ -13,8 +13,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// `connections_max`: connections at once; more wait until one ends. Default: 4096.
     pub connections_max: usize,
-    /// `idle_timeout`: longest time in which a request's headers must have arrived, and for which a connection may
-    /// rest between two requests. Default: 60 s.
+    /// `idle_timeout`: longest time in which a request's headers must have arrived, for which a connection may
+    /// rest between two requests, and for which a peer may take nothing of its answer. Default: 60 s.
     pub idle_timeout: Duration,
     /// `body_bytes_max`: largest body, after decompression. Default: 8 MiB.
     pub body_bytes_max: u64,

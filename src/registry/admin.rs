@@ -267,7 +267,7 @@ impl Kind {
             Self::Class => &["no", "name", "raw_retention", "rollup_retention", "chunk_interval", "compress_after", "tenants"],
             Self::Tenant => &["no", "name", "zone", "heartbeat", "lateness_horizon", "class", "devices"],
             Self::Template => &["no", "tenant", "name", "decoding", "decoder", "devices", "fields"],
-            Self::Decoder => &["decoder", "kind", "name", "bytes", "added_at"],
+            Self::Decoder => &["decoder", "kind", "name", "bytes", "suspended", "added_at"],
             Self::Device => &["no", "tenant", "id", "name", "template", "zone", "variables", "provisioned", "added_at"],
             Self::Token => &["tenant", "name", "may_write", "may_read", "provision", "added_at"],
         }

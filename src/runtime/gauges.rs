@@ -20,6 +20,7 @@ const LAG: &str = "weir_lag_records";
 const READY: &str = "weir_ready";
 const DATABASE: &str = "weir_database_available";
 const DEVICES: &str = "weir_devices";
+const DECODERS_SUSPENDED: &str = "weir_decoders_suspended";
 const CHUNKS_WAITING: &str = "weir_chunks_waiting_for_index";
 const LOG_BYTES: &str = "weir_log_bytes";
 const UPLINKS: &str = "weir_uplinks_total";
@@ -39,6 +40,7 @@ pub(super) fn describe() {
     describe_gauge!(READY, "1 when all partitions are held and caught up with the database, and it takes commits.");
     describe_gauge!(DATABASE, "1 while the database can be reached and takes commits.");
     describe_gauge!(DEVICES, "Devices in effect.");
+    describe_gauge!(DECODERS_SUSPENDED, "Decoders that are not run for a while, each counted for each tenant.");
     describe_gauge!(CHUNKS_WAITING, "Chunks or partitions that get their index when the backlog is worked off.");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
     describe_counter!(
@@ -79,6 +81,7 @@ fn status(status: &Status, log_bytes: u64) {
     gauge!(CHUNKS_WAITING).set(status.chunks_waiting as f64);
     gauge!(LOG_BYTES).set(log_bytes as f64);
     gauge!(DEVICES).set(status.devices as f64);
+    gauge!(DECODERS_SUSPENDED).set(status.decoders_suspended.len() as f64);
     for (outcome, count) in [
         ("received", counts.uplinks),
         ("decoded", counts.uplinks_decoded),

@@ -1,8 +1,10 @@
 //! A listening socket with its routes: opened, closed with patience, and cut off when that ends.
 //!
 //! Invariant: no peer can hold more than its share. Connections are counted, one whose request does not come is
-//! closed, and more than [`Bounds::connections_max`] wait in the socket's queue until one ends.
+//! closed, as is one that does not take its answer, and more than [`Bounds::connections_max`] wait in the socket's
+//! queue until one ends.
 
+use super::stream::Impatient;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -33,7 +35,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Bounds {
     /// Connections at once.
     pub connections_max: usize,
-    /// In which a request's headers must have come, counted from the connection or the request before.
+    /// In which a request's headers must have come, counted from the connection or the request before; and in which
+    /// the peer must have taken a bit more of an answer.
     pub idle_timeout: Duration,
 }
 
@@ -120,7 +123,7 @@ async fn connection(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle_timeout);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let connection = http.serve_connection(TokioIo::new(Impatient::new(stream, idle_timeout)), service);
     tokio::pin!(connection);
     let told = async {
         // Neither sender goes before this connection.
@@ -208,6 +211,24 @@ mod tests {
             stream.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer.contains("200 OK"), slow.ends_with("\r\n\r\n"), "{slow:?}: {answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answer_is_closed() {
+        let (listener, address) = listening().await;
+        let bounds = Bounds { connections_max: 1, idle_timeout: Duration::from_millis(200) };
+        // More than the buffers of both sides hold.
+        let long = async || vec![b'x'; 64 << 20];
+        let router = Router::new().route("/long", get(long)).route("/", get(async || "ok"));
+        let _server = Server::start(listener, address, router, bounds);
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(b"GET /long HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
+        // There is one place, which the other must have left.
+        assert_eq!(reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap(), "ok");
+        // Who reads gets it all, however long it takes.
+        let long = reqwest::get(format!("http://{address}/long")).await.unwrap().bytes().await.unwrap();
+        assert_eq!(long.len(), 64 << 20);
+        drop(deaf);
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! What the daemon shows of itself: written by workers and committers, read by `/readyz`, `/status`
 //! and the tick task. Only figures; no decision is taken from a torn reading of two of them.
 
+use super::suspended::{SuspendedDecoder, SuspendedDecoders};
 use super::trouble::{Trouble, Troubles};
+use dataflows::graph::Suspended;
 use dataflows::model::{Counts, Offset, Partition};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +14,7 @@ pub struct View {
     partitions: Vec<PartitionView>,
     level: OnceLock<String>,
     troubles: Troubles,
+    suspended: SuspendedDecoders,
     last_commit_rows: AtomicU64,
     chunks_waiting: AtomicU64,
 }
@@ -58,6 +61,8 @@ pub struct Status {
     pub chunks_waiting: u64,
     /// Devices in effect.
     pub devices: usize,
+    /// Decoders that are not run for a while, for they kept running out of their limits.
+    pub decoders_suspended: Vec<SuspendedDecoder>,
     /// What became of all uplinks and measurements since the log began.
     pub counts: Counts,
     /// Each partition.
@@ -71,6 +76,7 @@ impl View {
             partitions: (0..partitions).map(|_| PartitionView::default()).collect(),
             level: OnceLock::new(),
             troubles: Troubles::default(),
+            suspended: SuspendedDecoders::default(),
             last_commit_rows: AtomicU64::new(0),
             chunks_waiting: AtomicU64::new(0),
         }
@@ -109,6 +115,11 @@ impl View {
         *view.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         view.processed.store(next.0, Ordering::Relaxed);
         view.open_state.store(open_state, Ordering::Relaxed);
+    }
+
+    /// These decoders are suspended in the partition by now.
+    pub fn suspended(&self, partition: Partition, suspended: Vec<Suspended>) {
+        self.suspended.tell(partition, suspended);
     }
 
     /// A commit of so many rows reached the database.
@@ -170,6 +181,7 @@ impl View {
             last_commit_rows: self.last_commit_rows.load(Ordering::Relaxed),
             chunks_waiting: self.chunks_waiting.load(Ordering::Relaxed),
             devices,
+            decoders_suspended: self.suspended.all(),
             counts: self.counts(),
             partitions,
         }

@@ -261,6 +261,7 @@ impl Worker {
         for owned in &self.owned {
             let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
             self.view.processed(owned.partition, owned.next, open_state, counts);
+            self.view.suspended(owned.partition, self.graph.suspended(owned.partition));
         }
         Ok(true)
     }
@@ -377,3 +378,7 @@ impl Worker {
         self.stopping.is_some() && ((self.is_drained() && settled()) || self.out_of_time())
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -99,7 +99,7 @@ mod tests {
         }
         check("23514", None, Remedy::MakePartition);
         check("23514", Some("value_is_sane"), Remedy::Bisect);
-        for code in ["42501", "53100", "53200", "42P01", "28P01", "57P04", "58030", "XX000", "XX001", "0A000"] {
+        for code in ["42501", "53100", "53200", "53400", "42P01", "28P01", "57P04", "58030", "XX000", "XX001", "0A000"] {
             check(code, None, Remedy::Stop);
         }
     }

@@ -62,6 +62,35 @@ async fn daemon_log_disk_full() {
     world.assert_series().await;
 }
 
+/// A quota on the database is to it what a trigger says, as those that enforce quotas do: it passes by itself.
+#[tokio::test]
+async fn daemon_database_quota() {
+    let mut world = World::new(Kind::Plain, 33, Duration::from_secs(3)).await;
+    let daemon = world.start(2);
+    world.caught_up(&daemon).await;
+    let address = daemon.address().await;
+    world.send(address, SHORT).await;
+    for (code, name) in [("53100", "disk_full"), ("53400", "configuration_limit_exceeded")] {
+        let refuse = format!(
+            "CREATE FUNCTION over_quota() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'over the quota' USING ERRCODE = '{name}'; END $$; \
+             CREATE TRIGGER over_quota BEFORE INSERT ON measurement EXECUTE FUNCTION over_quota()"
+        );
+        world.client.batch_execute(&refuse).await.unwrap();
+        let figures = world.send(address, SHORT).await;
+        assert_eq!(figures.acknowledged, figures.sent);
+        let told = format!("over the quota ({code})");
+        await_status(&daemon, |status| {
+            status["ready"] == false && status["database"].as_str().is_some_and(|words| words.contains(&told))
+        })
+        .await;
+        world.client.batch_execute("DROP FUNCTION over_quota CASCADE").await.unwrap();
+        world.caught_up(&daemon).await;
+    }
+    daemon.terminate().await.well();
+    world.assert_tables().await;
+}
+
 /// Uplinks are acknowledged while the database cannot write a byte, and are there, once, when it can.
 #[tokio::test]
 async fn daemon_database_disk_full() {

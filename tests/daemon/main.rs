@@ -19,8 +19,10 @@ mod failover;
 mod full;
 mod gate;
 mod handover;
+mod hostile;
 mod killed;
 mod ownership;
+mod pacing;
 mod poison;
 mod process;
 mod quarantine;
@@ -29,6 +31,7 @@ mod registry;
 mod server;
 mod soak;
 mod stop;
+mod suspended;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/tables.rs"]
 mod tables;

@@ -146,7 +146,7 @@ fn rows(out: &[u8]) -> Vec<Value> {
 }
 
 /// Waits until a query gives a number.
-async fn until(site: &Site, daemon: &Daemon, sql: &str, wanted: i64) {
+pub(crate) async fn until(site: &Site, daemon: &Daemon, sql: &str, wanted: i64) {
     let deadline = Instant::now() + PATIENCE;
     while site.number(sql).await != wanted {
         assert!(Instant::now() < deadline, "{sql}: {}\n{}", site.number(sql).await, daemon.log().join("\n"));

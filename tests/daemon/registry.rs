@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use weir::registry::TokenHash;
 use weir::store::{Store, StoreConfig};
 
-const TOKEN: &str = "weir_token";
+pub(crate) const TOKEN: &str = "weir_token";
 
 /// A tenant, a template whose fields come decoded, the device `pump`, a token.
 pub(crate) struct Site {
@@ -53,12 +53,18 @@ impl Site {
 
     /// Runs `weir` for a data directory.
     pub(crate) async fn weir(&self, name: &str, arguments: &[&str]) -> Output {
+        self.weir_with(name, arguments, &[]).await
+    }
+
+    /// Does the same with further settings.
+    pub(crate) async fn weir_with(&self, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> Output {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(arguments)
             .env_remove("WEIR_CONFIG")
             .env("WEIR_DATABASE_URL", self.database.url())
             .env("WEIR_LOG_DIR", self.dir(name))
             .env("WEIR_LOG_PARTITIONS", PARTITIONS.to_string())
+            .envs(more.iter().copied())
             .output();
         let output = output.await.unwrap();
         assert!(output.status.success(), "{output:?}");

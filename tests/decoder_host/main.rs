@@ -3,4 +3,5 @@
 mod hostile;
 mod same;
 mod support;
+mod suspended;
 mod templates;

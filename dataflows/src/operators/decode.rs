@@ -1,26 +1,49 @@
 //! Makes measurements of uplinks, and refuses those that cannot be stored. Invariant: what leaves
 //! here as accepted has a finite value (no −0) and a credible event time.
 
-use super::{Elements, each};
-use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected};
-use crate::element::{Accepted, Arrived, Cause, Context, Known, Measured, Outcome};
+use super::{Elements, Shared, each};
+use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected, SUSPENDED};
+use crate::element::{Accepted, Arrived, Body, Cause, Context, Known, Measured, Outcome};
 use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
 use crate::model::{EventTime, FieldName, LogTime, Policy, Reason, Uplink, Value};
+use crate::suspension::Suspensions;
 use std::sync::Arc;
 
-/// Calls the decoder for every uplink whose device is known.
+/// Calls the decoder for every uplink whose device is known, unless it is suspended.
 ///
-/// State: none. Cost: the decoder's.
-pub(crate) fn decode<'scope>(elements: Elements<'scope, Known>, mut decoder: Box<dyn Decode>) -> Elements<'scope, Outcome> {
+/// State: [`Suspensions`], per partition. Cost: the decoder's.
+pub(crate) fn decode<'scope>(
+    elements: Elements<'scope, Known>,
+    mut decoder: Box<dyn Decode>,
+    suspensions: Shared<Suspensions>,
+) -> Elements<'scope, Outcome> {
     let mut decoded = Decoded::default();
     each(elements, "Decode", move |element| {
+        let mut suspensions = suspensions.borrow_mut();
+        let owned = "records of partitions that are not owned never enter";
+        let suspensions = suspensions.get_mut(&element.cause.partition).expect(owned);
+        if let Body::Retired(retired) = element.body {
+            suspensions.forget(retired);
+        }
         let (arrived, field) = match &element.retried {
             None => (element.cause.log_time, None),
             Some(last) => (last.arrived, last.field.clone()),
         };
         element.map_uplink(|cause, known| {
             decoded.clear();
-            outcome(cause, Scope { arrived, field }, known, &mut *decoder, &mut decoded)
+            let Some(context) = &known.context else { return unknown(known.arrived.uplink) };
+            let (key, now) = ((context.tenant.no, context.template.decoding), cause.log_time);
+            if suspensions.is_resting(key, now) {
+                let (reason, detail) = (Reason::DecoderSuspended, SUSPENDED.into());
+                return Outcome::SetAside { uplink: known.arrived.uplink, reason, detail };
+            }
+            let context = Arc::clone(context);
+            let outcome = outcome(cause, Scope { arrived, field }, known.arrived, context, &mut *decoder, &mut decoded);
+            match &outcome {
+                Outcome::Measured(_) => suspensions.succeeded(key),
+                Outcome::SetAside { reason, .. } => suspensions.failed(key, *reason, now),
+            }
+            outcome
         })
     })
 }
@@ -33,15 +56,23 @@ struct Scope {
     field: Option<FieldName>,
 }
 
-fn outcome(cause: &Cause, scope: Scope, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
-    let Arrived { uplink, condemned, .. } = known.arrived;
-    let Some(context) = known.context else {
-        let detail = format!(
-            "no device {} of tenant {} is in effect with its template and tenant: register the device, then retry",
-            uplink.device, uplink.tenant
-        );
-        return Outcome::SetAside { uplink, reason: Reason::UnknownDevice, detail };
-    };
+fn unknown(uplink: Box<Uplink>) -> Outcome {
+    let detail = format!(
+        "no device {} of tenant {} is in effect with its template and tenant: register the device, then retry",
+        uplink.device, uplink.tenant
+    );
+    Outcome::SetAside { uplink, reason: Reason::UnknownDevice, detail }
+}
+
+fn outcome(
+    cause: &Cause,
+    scope: Scope,
+    arrived: Arrived,
+    context: Arc<Context>,
+    decoder: &mut dyn Decode,
+    decoded: &mut Decoded,
+) -> Outcome {
+    let Arrived { uplink, condemned, .. } = arrived;
     if condemned {
         return Outcome::SetAside { uplink, reason: Reason::DecoderKilled, detail: KILLED.into() };
     }

@@ -76,7 +76,7 @@ impl Kept {
                 }
                 rows.devices.push(cause.place(CatalogueDevice((*device).clone())));
             }
-            Body::Nothing => {}
+            Body::Retired(_) | Body::Nothing => {}
         }
     }
 

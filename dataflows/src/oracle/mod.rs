@@ -8,6 +8,7 @@
 mod calendar;
 mod chain;
 mod rollup;
+mod suspension;
 
 pub use chain::in_order;
 
@@ -17,6 +18,7 @@ use crate::model::*;
 use chain::{Chain, Verdict};
 use rollup::Rollup;
 use std::collections::BTreeMap;
+use suspension::OutOfLimits;
 
 /// The reference, with all that it remembers.
 #[derive(Debug, Default)]
@@ -34,6 +36,7 @@ struct Log {
     heard: BTreeMap<(TenantNo, DeviceId), Vec<(LogTime, Identity)>>,
     /// The series of each device, by field number, and its last lateness horizon.
     series: BTreeMap<DeviceNo, Vec<Series>>,
+    out_of_limits: OutOfLimits,
     rollup: Rollup,
     counts: Counts,
 }
@@ -147,6 +150,7 @@ impl Log {
                 }
             }
         }
+        self.out_of_limits.retain(&self.tenants, &self.templates);
     }
 
     fn forget(&mut self, place: Place, device: DeviceNo, rows: &mut Outputs) {
@@ -162,7 +166,16 @@ impl Log {
             self.counts.duplicate += 1;
             return;
         }
-        match decoded(place, arrival, known, condemned, decoder) {
+        let whose = known.as_ref().map(|(_, template, tenant)| (tenant.no, template.decoding));
+        let result = match whose {
+            Some(whose) if self.out_of_limits.is_resting(whose, place.log_time) => Err((Reason::DecoderSuspended, String::new())),
+            _ => decoded(place, arrival, known, condemned, decoder),
+        };
+        if let Some(whose) = whose {
+            let set_aside = result.as_ref().err().map(|(reason, _)| *reason);
+            self.out_of_limits.ended(whose, set_aside, place.log_time);
+        }
+        match result {
             Err((reason, detail)) => {
                 self.counts.uplinks_quarantined += 1;
                 rows.quarantined.push(place.row(quarantined(place, arrival, arrival.field().cloned(), reason, detail)));

@@ -65,13 +65,16 @@ pub(crate) enum Draft {
         count: i64,
     },
     Fails,
+    Loops {
+        memory: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Tenant { tenant: u8, policy: Policy },
     TenantRemoved { tenant: u8 },
-    Template { template: u8, fields: Vec<FieldSpec> },
+    Template { template: u8, decoder: u8, fields: Vec<FieldSpec> },
     TemplateRemoved { template: u8 },
     Device { device: u8, generation: u8, template: u8, zone: Option<String>, provisioned: bool },
     DeviceRemoved { device: u8 },
@@ -103,7 +106,8 @@ fn ago_s() -> impl Strategy<Value = i64> {
     .prop_map(|half_minutes| half_minutes * 30)
 }
 
-fn draft() -> impl Strategy<Value = Draft> {
+/// Of a log that is `ill`, most uplinks run their decoders out of their limits.
+fn draft(ill: bool) -> impl Strategy<Value = Draft> {
     let measurement = (0..4u8, value(), proptest::option::of(ago_s()));
     let rejected = prop_oneof![20 => Just(0u8), 2 => 1..4u8, 1 => 15..20u8];
     let period_s = prop_oneof![3 => Just(3_600i64), 1 => Just(86_400i64), 1 => Just(1_800)];
@@ -114,6 +118,7 @@ fn draft() -> impl Strategy<Value = Draft> {
             .prop_map(|(measurements, rejected)| Draft::Gives { measurements, rejected }),
         1 => (0..5u16, 250..258u16).prop_map(|(from, count)| Draft::Many { from: from * 250, count }),
         2 => Just(Draft::Fails),
+        if ill { 900 } else { 2 } => any::<bool>().prop_map(|memory| Draft::Loops { memory }),
     ]
 }
 
@@ -150,7 +155,8 @@ fn change() -> impl Strategy<Value = Change> {
         prop_oneof![4 => Just(None), 1 => Just(Some("Asia/Kolkata".to_owned())), 1 => Just(Some("America/New_York".to_owned()))];
     prop_oneof![
         3 => (0..2u8, policy()).prop_map(|(tenant, policy)| Change::Tenant { tenant, policy }),
-        3 => (0..2u8, proptest::collection::vec(spec(), 4)).prop_map(|(template, fields)| Change::Template { template, fields }),
+        3 => (0..2u8, 0..4u8, proptest::collection::vec(spec(), 4))
+            .prop_map(|(template, decoder, fields)| Change::Template { template, decoder, fields }),
         6 => (0..6u8, 0..2u8, 0..2u8, zone, any::<bool>()).prop_map(|(device, generation, template, zone, provisioned)| {
             Change::Device { device, generation, template, zone, provisioned }
         }),
@@ -160,9 +166,9 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act(ill: bool) -> impl Strategy<Value = Act> {
     let after_s = prop_oneof![40 => 0..60i64, 20 => 0..600i64, 3 => 0..7200i64, 1 => 0..200_000i64];
-    let uplink = (0..6u8, 0..4i64, 0..8u8, proptest::bool::weighted(0.03), draft());
+    let uplink = (0..6u8, 0..4i64, 0..8u8, proptest::bool::weighted(0.03), draft(ill));
     let kind = prop_oneof![
         60 => uplink.prop_map(|(device, ago, identity, condemned, script)| {
             Kind::Uplink { device, received_ago_s: ago * 30, identity, condemned, script }
@@ -170,7 +176,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => (0..12usize).prop_map(|ago| Kind::Again { ago }),
         10 => (0..12usize, proptest::bool::weighted(0.8), proptest::option::weighted(0.3, 0..4u8))
             .prop_map(|(ago, passed, field)| Kind::Retry { ago, passed, field }),
-        8 => (0..PARTITIONS, change()).prop_map(|(partition, change)| Kind::Registry { partition, change }),
+        if ill { 2 } else { 8 } => (0..PARTITIONS, change()).prop_map(|(partition, change)| Kind::Registry { partition, change }),
         4 => (0..PARTITIONS).prop_map(|partition| Kind::Tick { partition }),
     ];
     (after_s, kind).prop_map(|(after_s, kind)| Act { after_s, kind })
@@ -179,7 +185,8 @@ fn act() -> impl Strategy<Value = Act> {
 /// A log of `acts` records behind a registry for most of the fleet.
 pub(crate) fn log(acts: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
     let registry = (proptest::collection::vec(policy(), 2), proptest::collection::vec(proptest::collection::vec(spec(), 4), 2));
-    (registry, proptest::collection::vec(act(), acts)).prop_map(|((policies, specs), acts)| {
+    let acts = proptest::bool::weighted(0.3).prop_flat_map(move |ill| proptest::collection::vec(act(ill), acts.clone()));
+    (registry, acts).prop_map(|((policies, specs), acts)| {
         let mut writer = Writer::default();
         for partition in 0..PARTITIONS {
             let mut set = |change| writer.write(Act { after_s: 0, kind: Kind::Registry { partition, change } });
@@ -187,7 +194,7 @@ pub(crate) fn log(acts: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Ent
                 set(Change::Tenant { tenant, policy: policy.clone() });
             }
             for (template, fields) in (0..).zip(&specs) {
-                set(Change::Template { template, fields: fields.clone() });
+                set(Change::Template { template, decoder: template, fields: fields.clone() });
             }
             for device in 0..5 {
                 set(Change::Device { device, generation: 0, template: device % 2, zone: None, provisioned: false });
@@ -279,16 +286,25 @@ fn retry(entry: &Entry, passed: bool, field: Option<u8>) -> Record {
     Record::Retry(Box::new(Retry { last, uplink: uplink.clone() }))
 }
 
+/// The last one never runs out of its limits.
+fn decoding(decoder: u8) -> Decoding {
+    match decoder {
+        0 => Decoding::Upstream,
+        3 => Decoding::Wasm(DecoderHash([3; 32])),
+        other => Decoding::JavaScript(DecoderHash([other; 32])),
+    }
+}
+
 fn registry_change(partition: u16, change: Change) -> RegistryChange {
     let policy_no = |no: u8| TenantNo(u32::from(no));
     let template_no = |no: u8| TemplateNo(u32::from(no));
     match change {
         Change::Tenant { tenant, policy } => RegistryChange::Tenant(Tenant { no: policy_no(tenant), policy }),
         Change::TenantRemoved { tenant } => RegistryChange::TenantRemoved(policy_no(tenant)),
-        Change::Template { template, fields } => RegistryChange::Template(Template {
+        Change::Template { template, decoder, fields } => RegistryChange::Template(Template {
             no: template_no(template),
             name: "model".into(),
-            decoding: Decoding::Upstream,
+            decoding: decoding(decoder),
             fields: FIELDS.iter().map(|&field| field.into()).zip(fields).collect(),
         }),
         Change::TemplateRemoved { template } => RegistryChange::TemplateRemoved(template_no(template)),
@@ -311,6 +327,7 @@ impl Draft {
     fn script(self, now_us: i64) -> Script {
         match self {
             Self::Fails => Script::Fails,
+            Self::Loops { memory } => Script::Loops { memory },
             Self::Many { from, count } => Script::Many(from, count),
             Self::History { field, period_s, ago, count } => {
                 let at = |nth: i64| Some(now_us - (ago + nth) * period_s * SECOND_US);

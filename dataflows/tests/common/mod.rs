@@ -22,6 +22,8 @@ pub(crate) enum Script {
     Fails,
     /// Be ended by the watchdog.
     Killed,
+    /// Run out of steps, or of memory, where the template has a decoder that is not mended.
+    Loops { memory: bool },
 }
 
 impl Script {
@@ -55,6 +57,13 @@ impl Decode for Scripted {
             Script::Needs(_) => return Err(DecodeFailure { reason: Reason::DecoderError, detail: "broken".into() }),
             Script::Half(_) => panic!("a half within a half"),
             Script::Killed => return Err(DecodeFailure { reason: Reason::DecoderKilled, detail: "after 0.5 s".into() }),
+            Script::Loops { .. } if matches!(call.template.decoding, Decoding::Wasm(_)) => {
+                decoded.measurements.push(number("x", 7.0, None))
+            }
+            Script::Loops { memory } => {
+                let reason = if memory { Reason::DecoderMemory } else { Reason::DecoderSteps };
+                return Err(DecodeFailure { reason, detail: "a loop".into() });
+            }
             Script::Fails => return Err(DecodeFailure { reason: Reason::DecoderError, detail: "threw".into() }),
         }
         Ok(())

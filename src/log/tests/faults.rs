@@ -130,10 +130,19 @@ fn appends_over_a_limit_are_refused() {
 
 #[test]
 fn a_full_disk_loses_nothing_and_goes_on_by_itself() {
+    no_space_loses_nothing(false);
+}
+
+#[test]
+fn a_quota_loses_nothing_and_goes_on_by_itself() {
+    no_space_loses_nothing(true);
+}
+
+fn no_space_loses_nothing(quota: bool) {
     let sim = Sim::default();
     let log = open_sim(&sim);
     fill(&log, 5);
-    sim.faults(|f| f.space = Some(2048 + 1024));
+    sim.faults(|f| (f.space, f.quota) = (Some(2048 + 1024), quota));
     let mut count = 5;
     let refused = loop {
         match log.append_blocking((0..3).map(|p| numbered(p, count)).collect()) {

@@ -35,6 +35,8 @@ struct State {
 pub(super) struct Faults {
     /// Size of the disk. Unit: bytes.
     pub(super) space: Option<usize>,
+    /// The space ends by a quota, and not with the disk.
+    pub(super) quota: bool,
     /// The next write is cut short and fails.
     pub(super) write: bool,
     /// The next sync of a file fails; as on Linux, what it should have written is taken for written afterwards.
@@ -271,6 +273,11 @@ impl Disk for Sim {
     }
 }
 
+/// What Linux says where there is no space.
+fn no_space(quota: bool) -> io::Error {
+    io::Error::from_raw_os_error(if quota { libc::EDQUOT } else { libc::ENOSPC })
+}
+
 impl DiskFile for SimFile {
     fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<()> {
         let state = self.disk.state();
@@ -293,7 +300,7 @@ impl DiskFile for SimFile {
         inode.pending.push(Change::Write(pos, written.to_vec()));
         match (power, short, fails) {
             (true, ..) => Err(io::Error::other("the power went")),
-            (_, true, _) => Err(io::ErrorKind::StorageFull.into()),
+            (_, true, _) => Err(no_space(state.faults.quota)),
             (_, _, true) => Err(io::Error::other("a fault")),
             _ => Ok(()),
         }
@@ -314,8 +321,12 @@ impl DiskFile for SimFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let len = self.len()?;
-        if self.disk.state().free() < bytes.saturating_sub(len) as usize {
-            return Err(io::ErrorKind::StorageFull.into());
+        let (free, quota) = {
+            let state = self.disk.state();
+            (state.free(), state.faults.quota)
+        };
+        if free < bytes.saturating_sub(len) as usize {
+            return Err(no_space(quota));
         }
         if bytes > len { self.set_len(bytes) } else { Ok(()) }
     }

@@ -1,0 +1,168 @@
+use super::*;
+use crate::codec;
+use crate::log::{Clock, LogOptions, NewRecord};
+use crate::runtime::retained::Guards;
+use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
+use dataflows::model::*;
+use std::thread::JoinHandle;
+
+const PARTITION: Partition = Partition(0);
+const PACE: Pace = Pace {
+    read_bytes: 1024,
+    run_entries: 10,
+    rows_max: 100,
+    backlog_records: 200,
+    checkpoint_records: 1_000_000,
+    checkpoint_age: Duration::from_secs(3600),
+};
+
+/// Gives the frame's length as a measurement.
+struct Length;
+
+impl Decode for Length {
+    fn decode(&mut self, call: &DecodeCall<'_>, decoded: &mut Decoded) -> Result<(), DecodeFailure> {
+        let value = Value::Number(call.uplink.frame.len() as f64);
+        decoded.measurements.push(Measurement { field: "length".into(), value, at: None });
+        Ok(())
+    }
+}
+
+/// A worker that runs, and what its committer sees.
+struct Bench {
+    _dir: tempfile::TempDir,
+    log: Log,
+    sent: u32,
+    worker: WorkerHandle,
+    commits: tokio::sync::mpsc::Receiver<HandedOver>,
+    thread: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Bench {
+    /// Fills a log with uplinks of one device and has a worker take it.
+    fn with(pace: Pace, uplinks: u32, is_changing: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { partitions: 1, ..LogOptions::default() };
+        let (log, _) = Log::open(dir.path(), options, Clock::system()).unwrap();
+        let (tenant, template) = (TenantNo(1), TemplateNo(1));
+        let device = Device {
+            no: DeviceNo(1),
+            tenant,
+            id: device(),
+            template,
+            variables: Default::default(),
+            zone: None,
+            provisioned: false,
+        };
+        let decoding = Decoding::Upstream;
+        let registry = [
+            RegistryChange::Tenant(Tenant { no: tenant, policy: Policy::default() }),
+            RegistryChange::Template(Template { no: template, name: "length".into(), decoding, fields: Default::default() }),
+            RegistryChange::Device(device),
+        ];
+        append(&log, registry.map(|change| Record::Registry(Box::new(change))));
+        let (sender, inbox) = std::sync::mpsc::channel();
+        let (committer, commits) = tokio::sync::mpsc::channel(1);
+        let thread = std::thread::spawn({
+            let log = log.clone();
+            move || {
+                let (view, retained) = (Arc::new(View::new(1)), Retained::new(Arc::new(Guards::default())));
+                Worker::new(Graph::new(Box::new(Length)), pace, log, view, inbox, committer, retained).run()
+            }
+        });
+        let worker = WorkerHandle::new(sender, thread.thread().clone());
+        let mut bench = Self { _dir: dir, log, sent: 0, worker, commits, thread };
+        bench.send(uplinks, is_changing);
+        let checkpoint = (Offset(0), PartitionState::default());
+        let assumed = Assumed { partition: PARTITION, owner_epoch: 1, committed: Offset(0), checkpoint };
+        bench.worker.send(ToWorker::Assume { generation: 1, partitions: vec![assumed] });
+        bench
+    }
+
+    /// Appends uplinks, each with a value unlike the one before, or all with the same.
+    fn send(&mut self, count: u32, is_changing: bool) {
+        let received_at = EventTime(self.log.last_log_time(PARTITION).0);
+        let uplinks = (self.sent..self.sent + count).map(|fcnt| {
+            Record::Uplink(Box::new(Uplink {
+                tenant: TenantNo(1),
+                device: device(),
+                received_at: EventTime(received_at.0 + i64::from(fcnt)),
+                fport: None,
+                fcnt: Some(fcnt),
+                message_id: None,
+                frame: vec![0; if is_changing { fcnt as usize % 2 } else { 0 }],
+                decoded: None,
+                receptions: vec![],
+            }))
+        });
+        append(&self.log, uplinks);
+        self.sent += count;
+        self.worker.thread().unpark();
+    }
+
+    /// Takes the next commit as the committer does: where it ends, and how many rows and records it has.
+    fn next(&mut self) -> (Offset, usize, u64) {
+        let HandedOver { commit, .. } = self.commits.blocking_recv().expect("the worker runs");
+        let [advance] = commit.advances.as_slice() else { panic!("there is one partition") };
+        let taken = (advance.to, commit.outputs.len(), advance.to.0 - advance.from.0);
+        drop(commit);
+        self.worker.send(ToWorker::Committed);
+        taken
+    }
+}
+
+fn device() -> DeviceId {
+    DeviceId::parse("d").unwrap()
+}
+
+fn append(log: &Log, records: impl IntoIterator<Item = Record>) {
+    let record = |record| NewRecord { partition: PARTITION, body: codec::encode(&record) };
+    log.append_blocking(records.into_iter().map(record).collect()).unwrap();
+}
+
+impl Bench {
+    /// Takes all commits up to the log's end, and gives those that were made with a backlog before them.
+    fn in_backlog(&mut self, backlog_records: u64) -> Vec<(usize, u64)> {
+        let end = self.log.end(PARTITION);
+        let mut in_backlog = Vec::new();
+        loop {
+            let (to, rows, records) = self.next();
+            if end.0 - to.0 >= backlog_records {
+                in_backlog.push((rows, records));
+            }
+            if to == end {
+                return in_backlog;
+            }
+        }
+    }
+
+    fn end(self) {
+        self.worker.send(ToWorker::Stop { deadline: Instant::now() });
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
+/// The committer is free all the time, so nothing else makes commits large.
+#[test]
+fn in_a_backlog_a_commit_waits_for_half_of_the_rows_that_may_wait() {
+    let mut bench = Bench::with(PACE, 1000, true);
+    let in_backlog = bench.in_backlog(PACE.backlog_records);
+    assert!(in_backlog.len() > 5, "{in_backlog:?}");
+    let half = PACE.rows_max / 2;
+    assert!(in_backlog.iter().all(|(rows, _)| (half..half + 2 * PACE.run_entries).contains(rows)), "{in_backlog:?}");
+    // Behind it nobody waits.
+    bench.send(1, true);
+    let (_, rows, records) = bench.next();
+    assert_eq!((rows, records), (1, 1));
+    bench.end();
+}
+
+#[test]
+fn a_backlog_without_rows_is_committed_in_pieces_that_are_replayed_soon() {
+    let pace = Pace { checkpoint_records: 100, ..PACE };
+    let mut bench = Bench::with(pace, 1000, false);
+    let in_backlog = bench.in_backlog(pace.backlog_records);
+    assert!(in_backlog.len() > 5, "{in_backlog:?}");
+    let records_max = pace.checkpoint_records + pace.run_entries as u64;
+    assert!(in_backlog.iter().all(|(_, records)| (pace.checkpoint_records..=records_max).contains(records)), "{in_backlog:?}");
+    bench.end();
+}
