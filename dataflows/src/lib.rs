@@ -1,7 +1,7 @@
 //! The dataflow graph of weir: dedup, lookup, decode, change and rollup. Pure: no I/O, no clock.
 //!
 //! ```text
-//! entries ─► lookup ─► dedup ─► decode ─► keep ─► rows
+//! entries ─► lookup ─► dedup ─► thin ─► decode ─► keep ─► rows
 //!    │         ▲ by (partition, tenant, device)
 //!    └─► devices ⋈ templates ⋈ tenants    (differential, arranged)
 //! ```
@@ -21,5 +21,6 @@ mod operators;
 mod registry;
 mod series;
 mod state;
+mod tally;
 
 pub use limits::*;

@@ -5,7 +5,7 @@ use super::{Elements, each};
 use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected};
 use crate::element::{Accepted, Arrived, Cause, Context, Known, Measured, Outcome};
 use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
-use crate::model::{EventTime, FieldName, LogTime, Policy, Reason, Uplink, Value};
+use crate::model::{EventTime, Excess, FieldName, LogTime, Policy, Reason, Treatment, Uplink, Value};
 use std::sync::Arc;
 
 /// Calls the decoder for every uplink whose device is known.
@@ -34,7 +34,7 @@ struct Scope {
 }
 
 fn outcome(cause: &Cause, scope: Scope, known: Known, decoder: &mut dyn Decode, decoded: &mut Decoded) -> Outcome {
-    let Arrived { uplink, condemned, .. } = known.arrived;
+    let Arrived { uplink, condemned, excess, .. } = known.arrived;
     let Some(context) = known.context else {
         let detail = format!(
             "no device {} of tenant {} is in effect with its template and tenant: register the device, then retry",
@@ -42,6 +42,9 @@ fn outcome(cause: &Cause, scope: Scope, known: Known, decoder: &mut dyn Decode, 
         );
         return Outcome::SetAside { uplink, reason: Reason::UnknownDevice, detail };
     };
+    if let Some(excess) = excess.filter(|excess| excess.treatment == Treatment::Quarantine) {
+        return Outcome::SetAside { uplink, reason: Reason::OverQuota, detail: over_quota(&excess) };
+    }
     if condemned {
         return Outcome::SetAside { uplink, reason: Reason::DecoderKilled, detail: KILLED.into() };
     }
@@ -77,6 +80,14 @@ fn outcome(cause: &Cause, scope: Scope, known: Known, decoder: &mut dyn Decode, 
     }
     let times = Times { arrived: scope.arrived, now: cause.log_time };
     Outcome::Measured(Box::new(measured(times, uplink, context, decoded)))
+}
+
+fn over_quota(excess: &Excess) -> String {
+    let (max, span) = (excess.measurements_max, excess.span.as_str());
+    format!(
+        "the tenant's quota of {max} measurements a {span} was used up: send less or raise it (`weir tenant set`); a retry is \
+         outside the quota"
+    )
 }
 
 /// What event times are held against.
