@@ -26,11 +26,17 @@ pub(super) struct Job {
     pub(super) records: Vec<NewRecord>,
     pub(super) bytes: usize,
     pub(super) answer: oneshot::Sender<Answer>,
+    /// What whoever appends has set aside for it.
+    pub(super) held: Option<Held>,
 }
+
+/// Something that is dropped when an append is done with, whether or not anybody waits for its answer.
+pub type Held = Box<dyn Send>;
 
 impl Job {
     /// Tells its author what became of it; who no longer waits does not want the answer.
     pub(super) fn answer(self, answer: Answer) {
+        drop(self.held);
         let _ = self.answer.send(answer);
     }
 }
@@ -57,7 +63,12 @@ impl Queue {
     /// Puts an append at the end. The daemon's own always fit: few wait, for who appends one waits for its answer.
     ///
     /// Errors: `Busy` if it does not fit, `Closed`.
-    pub(super) fn push(&self, author: Author, records: Vec<NewRecord>) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    pub(super) fn push(
+        &self,
+        author: Author,
+        records: Vec<NewRecord>,
+        held: Option<Held>,
+    ) -> Result<oneshot::Receiver<Answer>, AppendError> {
         let bytes = bytes(&records);
         let mut waiting = self.waiting();
         if waiting.closed {
@@ -68,7 +79,7 @@ impl Queue {
         }
         let (answer, receiver) = oneshot::channel();
         waiting.bytes += bytes;
-        waiting.jobs.push_back(Job { author, records, bytes, answer });
+        waiting.jobs.push_back(Job { author, records, bytes, answer, held });
         self.changed.notify_one();
         Ok(receiver)
     }

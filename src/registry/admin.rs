@@ -1,7 +1,7 @@
 //! What people add, list, show and remove: plain statements on the registry's tables. The daemon
 //! notices by itself.
 
-use super::{FieldsError, TokenHash, fields_from_json, tables};
+use super::{FieldsError, QuotaChange, TokenHash, fields_from_json, tables};
 use dataflows::model::{DeviceId, DeviceIdError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -100,6 +100,8 @@ pub struct NewTenant {
     pub lateness_horizon: String,
     /// Name of its retention class.
     pub class: String,
+    /// Its quotas, where they are not none.
+    pub quota: QuotaChange,
 }
 
 /// What a new template is.
@@ -161,9 +163,15 @@ pub async fn add_class(client: &Client, new: &NewClass) -> Result<i16, AdminErro
 pub async fn add_tenant(client: &Client, new: &NewTenant) -> Result<i32, AdminError> {
     tables::known_zone(Some(&new.zone)).map_err(AdminError::Zone)?;
     let class: i16 = by_name(client, "class", "SELECT class_no FROM retention_class WHERE name = $1", &new.class).await?;
-    let sql = "INSERT INTO tenant (name, zone, heartbeat, lateness_horizon, class_no)
-               VALUES ($1, $2, $3::text::interval, $4::text::interval, $5) RETURNING tenant_no";
-    one(client, "tenant", &new.name, sql, &[&new.name, &new.zone, &new.heartbeat, &new.lateness_horizon, &class]).await
+    let sql = "INSERT INTO tenant (name, zone, heartbeat, lateness_horizon, class_no, measurements_per_second_max,
+                                   measurements_per_day_max, over_quota, thin_interval)
+               VALUES ($1, $2, $3::text::interval, $4::text::interval, $5, $6, $7, coalesce($8, 'quarantine'),
+                       coalesce($9::text::interval, '15 minutes')) RETURNING tenant_no";
+    let NewTenant { name, zone, heartbeat, lateness_horizon, quota, .. } = new;
+    let (per_second, per_day) = (quota.per_second_max.flatten(), quota.per_day_max.flatten());
+    let values: [&(dyn ToSql + Sync); 9] =
+        [name, zone, heartbeat, lateness_horizon, &class, &per_second, &per_day, &quota.over_quota, &quota.thin_interval];
+    one(client, "tenant", name, sql, &values).await
 }
 
 /// Adds a decoder's body, or finds that it is there, and gives its hash.
@@ -265,7 +273,19 @@ impl Kind {
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Class => &["no", "name", "raw_retention", "rollup_retention", "chunk_interval", "compress_after", "tenants"],
-            Self::Tenant => &["no", "name", "zone", "heartbeat", "lateness_horizon", "class", "devices"],
+            Self::Tenant => &[
+                "no",
+                "name",
+                "zone",
+                "heartbeat",
+                "lateness_horizon",
+                "class",
+                "per_second_max",
+                "per_day_max",
+                "over_quota",
+                "thin_interval",
+                "devices",
+            ],
             Self::Template => &["no", "tenant", "name", "decoding", "decoder", "devices", "fields"],
             Self::Decoder => &["decoder", "kind", "name", "bytes", "added_at"],
             Self::Device => &["no", "tenant", "id", "name", "template", "zone", "variables", "provisioned", "added_at"],
@@ -283,7 +303,8 @@ impl Kind {
             }
             Self::Tenant => {
                 "SELECT t.name AS key, NULL::text AS tenant, t.tenant_no AS no, t.name, t.zone, t.heartbeat::text, t.lateness_horizon::text,
-                        c.name AS class, (SELECT count(*) FROM device d WHERE d.tenant_no = t.tenant_no) AS devices
+                        c.name AS class, t.measurements_per_second_max AS per_second_max, t.measurements_per_day_max AS per_day_max,
+                        t.over_quota, t.thin_interval::text, (SELECT count(*) FROM device d WHERE d.tenant_no = t.tenant_no) AS devices
                  FROM tenant t JOIN retention_class c USING (class_no)"
             }
             Self::Template => {

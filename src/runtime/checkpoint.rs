@@ -1,16 +1,18 @@
 //! The state of one partition as bytes: zstd of postcard, with a version of its own.
 
-use dataflows::graph::PartitionState;
+use dataflows::graph::{PartitionState, StateOfVersion2};
 
-/// The format of a checkpoint's bytes. A checkpoint of another version is refused.
-pub const CHECKPOINT_VERSION: u32 = 2;
+/// The format of a checkpoint's bytes. The one before is read too, any other is refused.
+pub const CHECKPOINT_VERSION: u32 = 3;
+/// The format before there were quotas.
+const WITHOUT_QUOTAS: u32 = 2;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// Another version of weir took it.
     #[error(
-        "the checkpoint has format {found}, this weir reads format {CHECKPOINT_VERSION}: start the version that took it and stop \
+        "the checkpoint has format {found}, this weir reads formats {WITHOUT_QUOTAS} and {CHECKPOINT_VERSION}: start the version that took it and stop \
          it with SIGTERM, or delete the row from table checkpoint to replay the log from its start"
     )]
     Version {
@@ -39,10 +41,11 @@ pub fn encode(state: &PartitionState) -> Vec<u8> {
 ///
 /// Errors: another version, or damaged bytes.
 pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointError> {
-    if version != CHECKPOINT_VERSION {
-        return Err(CheckpointError::Version { found: version });
+    match version {
+        CHECKPOINT_VERSION => Ok(postcard::from_bytes(&zstd::decode_all(bytes)?)?),
+        WITHOUT_QUOTAS => Ok(postcard::from_bytes::<StateOfVersion2>(&zstd::decode_all(bytes)?)?.into()),
+        found => Err(CheckpointError::Version { found }),
     }
-    Ok(postcard::from_bytes(&zstd::decode_all(bytes)?)?)
 }
 
 #[cfg(test)]
@@ -55,6 +58,10 @@ mod tests {
         let bytes = encode(&state);
         assert_eq!(decode(CHECKPOINT_VERSION, &bytes).unwrap(), state);
         assert!(matches!(decode(CHECKPOINT_VERSION + 1, &bytes), Err(CheckpointError::Version { .. })));
+        let earlier = include_bytes!("../../dataflows/tests/golden/state-v2.bin");
+        let read = decode(2, &zstd::encode_all(earlier.as_slice(), 1).unwrap()).unwrap();
+        assert_eq!((read.counts.uplinks, read.counts.measurements_quarantined), (4, 2));
+        assert!(matches!(decode(1, &bytes), Err(CheckpointError::Version { found: 1 })));
         assert!(matches!(decode(CHECKPOINT_VERSION, b"no zstd"), Err(CheckpointError::Compression(_))));
     }
 }

@@ -1,10 +1,14 @@
 //! Ingest's door into the daemon: tokens and devices from the directory, uplinks into the log.
+//!
+//! Whether an uplink is over a quota is decided here and stands in its record. The log's queue is shared fairly: who floods
+//! it hears that, and whoever comes next finds room.
 
+use super::quota::{Charge, Meter};
 use crate::codec;
-use crate::ingest::{Access, Intake, IntakeError};
-use crate::log::{AppendError, Log, NewRecord};
+use crate::ingest::{Accepted, Access, FairRoom, Intake, IntakeError, NoRoom};
+use crate::log::{AppendError, Held, Log, NewRecord};
 use crate::registry::Directory;
-use dataflows::model::{DeviceId, Partition, Record, RegistryChange, Uplink};
+use dataflows::model::{DeviceId, Excess, Offset, OverQuota, Partition, Record, RegistryChange, TenantNo, Uplink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,13 +16,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct LogIntake {
     directory: Arc<Directory>,
     log: Log,
+    meter: Arc<Meter>,
+    /// What waits for the log, by tenant. Its bound is that of the log's queue.
+    waiting: FairRoom,
     stopping: Arc<AtomicBool>,
 }
 
 impl LogIntake {
     /// `stopping` closes the door at shutdown.
-    pub(super) fn new(directory: Arc<Directory>, log: Log, stopping: Arc<AtomicBool>) -> Self {
-        Self { directory, log, stopping }
+    pub(super) fn new(directory: Arc<Directory>, log: Log, meter: Arc<Meter>, stopping: Arc<AtomicBool>) -> Self {
+        let waiting = FairRoom::new(log.queue_bytes_max());
+        Self { directory, log, meter, waiting, stopping }
+    }
+
+    /// Appends uplinks that were charged.
+    async fn append(&self, access: &Access, uplinks: Vec<Uplink>, charge: Charge) -> Result<(), IntakeError> {
+        let unknown = |uplink: &Uplink| self.directory.would_admit(access.tenant, &uplink.device, access.provision);
+        if uplinks.iter().any(unknown) {
+            let (directory, log, waiting) = (Arc::clone(&self.directory), self.log.clone(), self.waiting.clone());
+            // A task of its own: when the client goes away, this future is dropped, but what is appended
+            // must be confirmed.
+            return tokio::spawn(append_with_devices(directory, log, waiting, access.clone(), uplinks, charge))
+                .await
+                .unwrap_or(Err(IntakeError::Stopping));
+        }
+        let partitions = self.log.partitions();
+        let records = charged(uplinks, charge).map(|(uplink, excess)| record(uplink, excess, partitions)).collect();
+        append_fairly(&self.log, &self.waiting, access.tenant, records).await.map(|_| ())
     }
 }
 
@@ -38,47 +62,75 @@ impl Intake for LogIntake {
         self.directory.decodes(access.tenant, device, access.provision)
     }
 
-    async fn accept(&self, access: &Access, uplinks: Vec<Uplink>) -> Result<(), IntakeError> {
+    fn admits(&self, access: &Access) -> Result<(), IntakeError> {
+        self.meter.wait_s(access.tenant).map_or(Ok(()), |wait_s| Err(IntakeError::Abuse { wait_s }))
+    }
+
+    async fn accept(&self, access: &Access, uplinks: Vec<Uplink>) -> Result<Accepted, IntakeError> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(IntakeError::Stopping);
         }
-        let unknown = |uplink: &Uplink| self.directory.would_admit(access.tenant, &uplink.device, access.provision);
-        if uplinks.iter().any(unknown) {
-            let (directory, log, access) = (Arc::clone(&self.directory), self.log.clone(), access.clone());
-            // A task of its own: when the client goes away, this future is dropped, but what is appended
-            // must be confirmed.
-            return tokio::spawn(append_with_devices(directory, log, access, uplinks))
-                .await
-                .unwrap_or(Err(IntakeError::Stopping));
+        let count = uplinks.len();
+        let charge = self.meter.charge(access.tenant, count);
+        match self.append(access, uplinks, charge).await {
+            Ok(()) => Ok(Accepted { within_quota: charge.within }),
+            Err(error) => {
+                self.meter.refund(access.tenant, &charge, count);
+                Err(error)
+            }
         }
-        let partitions = self.log.partitions();
-        let records = uplinks.into_iter().map(|uplink| record(uplink, partitions)).collect();
-        self.log.append(records).await.map(|_| ()).map_err(refusal)
     }
+}
+
+/// Tells of each uplink over which quota it is.
+fn charged(uplinks: Vec<Uplink>, charge: Charge) -> impl Iterator<Item = (Uplink, Option<Excess>)> {
+    let excess = move |nth| charge.excess.filter(|_| nth >= charge.within);
+    uplinks.into_iter().enumerate().map(move |(nth, uplink)| (uplink, excess(nth)))
+}
+
+/// Appends records, if the tenant has room for them among those that wait.
+async fn append_fairly(
+    log: &Log,
+    waiting: &FairRoom,
+    tenant: TenantNo,
+    records: Vec<NewRecord>,
+) -> Result<Vec<Offset>, IntakeError> {
+    let mut place = waiting.enter(tenant);
+    // What is too large for the log is told so by the log.
+    match place.grow(Log::waiting_bytes(&records).min(log.queue_bytes_max())) {
+        Ok(()) => {}
+        Err(NoRoom::AboveShare) => return Err(IntakeError::AboveShare),
+        Err(NoRoom::Full) => return Err(IntakeError::Busy),
+    }
+    // The log drops it when the append is done with, also when its sender has gone.
+    let place: Held = Box::new(place);
+    log.append_holding(records, place).await.map_err(refusal)
 }
 
 /// Appends uplinks, and before each of a device that is not known the record that makes it.
 async fn append_with_devices(
     directory: Arc<Directory>,
     log: Log,
+    waiting: FairRoom,
     access: Access,
     uplinks: Vec<Uplink>,
+    charge: Charge,
 ) -> Result<(), IntakeError> {
     // Held to the end: the directory's snapshot must not miss a record, and the daemon's end waits for it.
     let changing = directory.changing().await;
     let partitions = log.partitions();
     let mut made = Vec::new();
     let mut records = Vec::with_capacity(uplinks.len());
-    for uplink in uplinks {
+    for (uplink, excess) in charged(uplinks, charge) {
         if let Some(device) = directory.admit(access.tenant, &uplink.device, access.provision) {
             let partition = Partition::of(&device.id, partitions);
             let body = codec::encode(&Record::Registry(Box::new(RegistryChange::Device(device.clone()))));
             made.push((records.len(), partition, device));
             records.push(NewRecord { partition, body });
         }
-        records.push(record(uplink, partitions));
+        records.push(record(uplink, excess, partitions));
     }
-    let appended = log.append(records).await;
+    let appended = append_fairly(&log, &waiting, access.tenant, records).await;
     let accepted = match appended {
         Ok(offsets) => {
             for (at, partition, device) in made {
@@ -88,7 +140,7 @@ async fn append_with_devices(
         }
         Err(error) => {
             made.iter().for_each(|(_, _, device)| directory.withdraw(device));
-            Err(refusal(error))
+            Err(error)
         }
     };
     // The guard goes last: whoever waits for it finds the log free.
@@ -97,9 +149,13 @@ async fn append_with_devices(
     accepted
 }
 
-fn record(uplink: Uplink, partitions: u16) -> NewRecord {
+fn record(uplink: Uplink, excess: Option<Excess>, partitions: u16) -> NewRecord {
     let partition = Partition::of(&uplink.device, partitions);
-    NewRecord { partition, body: codec::encode(&Record::Uplink(Box::new(uplink))) }
+    let record = match excess {
+        None => Record::Uplink(Box::new(uplink)),
+        Some(excess) => Record::OverQuota(Box::new(OverQuota { excess, uplink })),
+    };
+    NewRecord { partition, body: codec::encode(&record) }
 }
 
 fn refusal(error: AppendError) -> IntakeError {

@@ -2,8 +2,11 @@
 //! and the tick task. Only figures; no decision is taken from a torn reading of two of them.
 
 use super::trouble::{Trouble, Troubles};
-use dataflows::model::{Counts, Offset, Partition};
+use super::quota::QuotaStatus;
+use dataflows::graph::Metered;
+use dataflows::model::{Counts, Offset, Partition, TenantNo};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -14,6 +17,8 @@ pub struct View {
     troubles: Troubles,
     last_commit_rows: AtomicU64,
     chunks_waiting: AtomicU64,
+    /// What uplinks within quotas came to, until the meter takes it.
+    metered: Mutex<BTreeMap<TenantNo, Metered>>,
 }
 
 /// The live figures of one partition.
@@ -24,6 +29,8 @@ pub(super) struct PartitionView {
     committed: AtomicU64,
     open_state: AtomicBool,
     counts: Mutex<Counts>,
+    /// Offset behind the last record that was metered.
+    metered_to: AtomicU64,
 }
 
 /// One partition, for a reader.
@@ -60,6 +67,8 @@ pub struct Status {
     pub devices: usize,
     /// What became of all uplinks and measurements since the log began.
     pub counts: Counts,
+    /// Each tenant that has a quota.
+    pub quotas: Vec<QuotaStatus>,
     /// Each partition.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -73,6 +82,7 @@ impl View {
             troubles: Troubles::default(),
             last_commit_rows: AtomicU64::new(0),
             chunks_waiting: AtomicU64::new(0),
+            metered: Mutex::default(),
         }
     }
 
@@ -111,6 +121,30 @@ impl View {
         view.open_state.store(open_state, Ordering::Relaxed);
     }
 
+    /// From which offset on uplinks of the partition are to be metered: what is replayed was metered before.
+    pub fn metered_to(&self, partition: Partition) -> Offset {
+        Offset(self.of(partition).metered_to.load(Ordering::Relaxed))
+    }
+
+    /// Uplinks up to here came to this, by tenant.
+    pub fn metered(&self, partition: Partition, next: Offset, metered: BTreeMap<TenantNo, Metered>) {
+        self.of(partition).metered_to.fetch_max(next.0, Ordering::Relaxed);
+        if metered.is_empty() {
+            return;
+        }
+        let mut sum = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        for (tenant, metered) in metered {
+            let sum = sum.entry(tenant).or_default();
+            sum.uplinks += metered.uplinks;
+            sum.measurements += metered.measurements;
+        }
+    }
+
+    /// Gives what uplinks came to since it was asked last.
+    pub fn take_metered(&self) -> BTreeMap<TenantNo, Metered> {
+        std::mem::take(&mut self.metered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A commit of so many rows reached the database.
     pub fn commit_rows(&self, rows: usize) {
         self.last_commit_rows.store(rows as u64, Ordering::Relaxed);
@@ -147,8 +181,9 @@ impl View {
         })
     }
 
-    /// Reads all figures; `log_end` tells how far the log is acknowledged, `devices` how many are in effect.
-    pub fn status(&self, log_end: impl Fn(Partition) -> Offset, devices: usize) -> Status {
+    /// Reads all figures; `log_end` tells how far the log is acknowledged, `devices` how many are in effect, `quotas` what was
+    /// used of them.
+    pub fn status(&self, log_end: impl Fn(Partition) -> Offset, devices: usize, quotas: Vec<QuotaStatus>) -> Status {
         let partitions: Vec<_> = (0..)
             .map(Partition)
             .zip(&self.partitions)
@@ -171,6 +206,7 @@ impl View {
             chunks_waiting: self.chunks_waiting.load(Ordering::Relaxed),
             devices,
             counts: self.counts(),
+            quotas,
             partitions,
         }
     }
