@@ -5,8 +5,8 @@
 
 use crate::decode::Rejected;
 use crate::model::{
-    Attempt, Device, DeviceId, DeviceNo, EventTime, Excess, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant, TenantNo,
-    Uplink, Value,
+    Attempt, Device, DeviceId, DeviceNo, EventTime, Excess, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant,
+    TenantNo, Uplink, Value,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -89,7 +89,8 @@ fn no_device_is_silent_for_longer_than_may_be_and_none_is_remembered_for_much_lo
     assert_eq!(stored(&rows), [1.0, 3.0]);
     assert_eq!(graph.held().devices_thinned, 1);
     // Another device's uplink over the quota, a day and an hour later, is what lets it be forgotten.
-    let mut later = log([begin.clone(), begin.clone(), begin, (2 * THIN_INTERVAL_MAX_US + DEDUP_WINDOW_US, thinned(sent("b", 9)))]);
+    let mut later =
+        log([begin.clone(), begin.clone(), begin, (2 * THIN_INTERVAL_MAX_US + DEDUP_WINDOW_US, thinned(sent("b", 9)))]);
     graph.run(later.split_off(later.len() - 1));
     assert_eq!(graph.held().devices_thinned, 1);
 }
@@ -120,11 +121,11 @@ fn what_is_within_the_quota_is_metered_once_from_an_offset_on() {
     let three = Script::Gives(vec![number("x", 9.0, None), number("y", 9.0, None)], vec!["z".into()]);
     let log = log([
         (0, sent("a", 1)),
-        (1, sent("a", 2)),                  // Offset 5: the first that is metered.
+        (1, sent("a", 2)),                     // Offset 5: the first that is metered.
         (2, uplink("b", 3, BEGIN_US, &three)), // Refused measurements count, for they were decoded.
-        (3, sent("a", 2)),                  // A copy gives nothing.
-        (4, sent("other", 5)),              // Nor does what nobody knows.
-        (5, thinned(sent("a", 6))),         // What is over the quota was not charged.
+        (3, sent("a", 2)),                     // A copy gives nothing.
+        (4, sent("other", 5)),                 // Nor does what nobody knows.
+        (5, thinned(sent("a", 6))),            // What is over the quota was not charged.
         (6, aside),
     ]);
     let mut graph = fresh();

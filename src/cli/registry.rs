@@ -1,8 +1,8 @@
 //! `weir class|tenant|template|decoder|device|token`
 
+use super::quota::{QuotaArgs, SetTenant};
 use super::{Settings, output};
 use crate::decoder::{self, templates};
-use super::quota::{QuotaArgs, SetTenant};
 use crate::registry::admin::{self, Kind, NewClass, NewDevice, NewTemplate, NewTenant, NewToken};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};

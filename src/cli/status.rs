@@ -19,8 +19,7 @@ pub(super) struct Status {
 /// The order of the table's columns.
 const COLUMNS: [&str; 5] = ["partition", "assumed", "log_end", "processed", "committed"];
 /// The same of the table of quotas.
-const QUOTAS: [&str; 6] =
-    ["tenant", "per_second_max", "per_day_max", "over_quota", "measurements_today", "uplinks_over_today"];
+const QUOTAS: [&str; 6] = ["tenant", "per_second_max", "per_day_max", "over_quota", "measurements_today", "uplinks_over_today"];
 
 impl Status {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {

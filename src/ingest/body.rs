@@ -8,8 +8,8 @@ use super::limits::Limits;
 use super::problem::{Problem, shorten};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
-use futures_util::StreamExt;
 use dataflows::model::TenantNo;
+use futures_util::StreamExt;
 
 /// A whole body, with its place in the room until it is dropped.
 pub(super) struct Whole {

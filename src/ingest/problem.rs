@@ -37,7 +37,9 @@ pub enum Problem {
     #[error("this token is unknown: make one with `weir token`, and look for white space or quotes around it")]
     UnknownToken,
     /// Nobody has this token, nor had the many others that came from there.
-    #[error("this token is unknown, as were many others from this address: look at what sends there, and wait before you try again")]
+    #[error(
+        "this token is unknown, as were many others from this address: look at what sends there, and wait before you try again"
+    )]
     Stranger {
         /// How long. Unit: seconds.
         wait_s: u32,

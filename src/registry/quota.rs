@@ -54,9 +54,8 @@ impl QuotaChange {
         let Self { per_second_max, per_day_max, over_quota, thin_interval } = self;
         let (second, day) = (per_second_max.is_some(), per_day_max.is_some());
         let (per_second_max, per_day_max) = (per_second_max.flatten(), per_day_max.flatten());
-        let changed = client
-            .execute(sql, &[&tenant, &second, &per_second_max, &day, &per_day_max, &over_quota, &thin_interval])
-            .await?;
+        let changed =
+            client.execute(sql, &[&tenant, &second, &per_second_max, &day, &per_day_max, &over_quota, &thin_interval]).await?;
         if changed == 0 { Err(AdminError::Absent { what: "tenant", name: tenant.to_owned() }) } else { Ok(()) }
     }
 }

@@ -69,7 +69,8 @@ struct Health {
 
 impl Health {
     fn status(&self) -> Status {
-        self.view.status(|partition| self.log.end(partition), self.directory.devices(), self.meter.status())
+        let status = self.view.status(|partition| self.log.end(partition), self.directory.devices());
+        Status { quotas: self.meter.status(), ..status }
     }
 }
 

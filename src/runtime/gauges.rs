@@ -52,7 +52,10 @@ pub(super) fn describe() {
         MEASUREMENTS,
         "Measurements since the log began, by outcome: received = stored + unchanged + late_duplicate + quarantined."
     );
-    describe_gauge!(TENANT_MEASUREMENTS, "Measurements of today in UTC that were within the quotas, of each tenant that has one.");
+    describe_gauge!(
+        TENANT_MEASUREMENTS,
+        "Measurements of today in UTC that were within the quotas, of each tenant that has one."
+    );
     describe_gauge!(TENANT_OVER, "Uplinks of today in UTC that were over a quota, of each tenant that has one.");
 }
 
@@ -71,8 +74,8 @@ pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>, me
     loop {
         period.tick().await;
         telemetry::keep_up();
-        let now = view.status(|partition| log.end(partition), directory.devices(), meter.status());
-        status(&now, log.status().bytes);
+        let now = view.status(|partition| log.end(partition), directory.devices());
+        status(&Status { quotas: meter.status(), ..now }, log.status().bytes);
     }
 }
 

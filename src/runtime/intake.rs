@@ -177,10 +177,25 @@ fn refusal(error: AppendError) -> IntakeError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::view::View;
     use super::*;
     use crate::log::{Clock, LogOptions};
-    use dataflows::model::{EventTime, TemplateNo, TenantNo};
+    use crate::registry::{Quota, Wanted};
+    use dataflows::model::{EventTime, Policy, TemplateNo, Tenant, Treatment};
     use std::time::Duration;
+
+    /// A door to a log in a folder.
+    fn door(dir: &std::path::Path, options: LogOptions) -> (LogIntake, Arc<Directory>, Log) {
+        let (log, _) = Log::open(&dir.join("log"), options, Clock::system()).unwrap();
+        let directory = Arc::new(Directory::open(dir, log.clone()).unwrap());
+        let view = Arc::new(View::new(log.partitions()));
+        let meter = Arc::new(Meter::open(dir, Arc::clone(&directory), view, || EventTime(0)));
+        (LogIntake::new(Arc::clone(&directory), log.clone(), meter, Arc::default()), directory, log)
+    }
+
+    fn access(tenant: u32, provision: Option<TemplateNo>) -> Access {
+        Access { tenant: TenantNo(tenant), may_write: true, may_read: false, provision, name: "a gateway".into() }
+    }
 
     /// Uplinks of so many bytes in all, as one body may bring them.
     fn uplinks(bytes: usize) -> Vec<Uplink> {
@@ -202,10 +217,8 @@ mod tests {
     #[tokio::test]
     async fn the_largest_body_is_taken_as_a_whole_and_a_larger_one_is_refused_for_its_size() {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _) = Log::open(&dir.path().join("log"), LogOptions::default(), Clock::system()).unwrap();
-        let directory = Arc::new(Directory::open(dir.path(), log.clone()).unwrap());
-        let intake = LogIntake::new(directory, log.clone(), Arc::default());
-        let access = Access { tenant: TenantNo(1), may_write: true, may_read: false, provision: None, name: "a gateway".into() };
+        let (intake, _, log) = door(dir.path(), LogOptions::default());
+        let access = access(1, None);
         intake.accept(&access, uplinks(6 << 20)).await.unwrap();
         let records = log.status().partitions.iter().map(|p| p.end.0).sum::<u64>();
         assert_eq!(records, (6 << 20) / (4 << 10));
@@ -231,11 +244,8 @@ mod tests {
     #[tokio::test]
     async fn a_device_is_in_effect_also_when_its_sender_has_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _) = Log::open(&dir.path().join("log"), LogOptions::default(), Clock::system()).unwrap();
-        let directory = Arc::new(Directory::open(dir.path(), log.clone()).unwrap());
-        let intake = LogIntake::new(Arc::clone(&directory), log.clone(), Arc::default());
-        let provision = Some(TemplateNo(1));
-        let access = Access { tenant: TenantNo(1), may_write: true, may_read: false, provision, name: "t".into() };
+        let (intake, directory, log) = door(dir.path(), LogOptions::default());
+        let access = access(1, Some(TemplateNo(1)));
         let device = DeviceId::parse("pump").unwrap();
         let uplink = Uplink {
             tenant: TenantNo(1),
@@ -260,5 +270,70 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(60), confirmed).await.expect("its record is in the log");
         assert_eq!(log.end(Partition::of(&device, log.partitions())).0, 2);
+    }
+
+    /// What the log holds, over all partitions.
+    fn records(log: &Log) -> Vec<Record> {
+        let mut records = Vec::new();
+        let from = vec![Offset(0); usize::from(log.partitions())];
+        log.scan(&from, |record| records.push(codec::decode(record.body).unwrap())).unwrap();
+        records
+    }
+
+    #[tokio::test]
+    async fn what_is_over_a_quota_is_taken_and_its_record_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intake, directory, log) = door(dir.path(), LogOptions { partitions: 1, ..LogOptions::default() });
+        let treatment = Treatment::Thin { interval_us: 7 };
+        let quota = Quota { tenant: "t".into(), per_second_max: Some(1), per_day_max: Some(3), treatment };
+        let tenants = [(TenantNo(1), Tenant { no: TenantNo(1), policy: Policy::default() })].into();
+        let wanted = Wanted { tenants, quotas: [(TenantNo(1), quota)].into(), ..Wanted::default() };
+        directory.reconcile(wanted).await.unwrap();
+
+        // Of an append that is refused nothing is charged.
+        let too_large = intake.accept(&access(1, None), uplinks(17 << 20)).await;
+        assert!(matches!(too_large, Err(IntakeError::TooLarge { .. })), "{too_large:?}");
+        let taken = intake.accept(&access(1, None), uplinks(5 * (4 << 10))).await.unwrap();
+        assert_eq!(taken.within_quota, 3);
+        // Devices that their uplink makes are made over the quota too.
+        let made = intake.accept(&access(1, Some(TemplateNo(1))), uplinks(4 << 10)).await.unwrap();
+        assert_eq!(made.within_quota, 0);
+        assert_eq!(intake.accept(&access(2, None), uplinks(4 << 10)).await.unwrap().within_quota, 1, "another tenant");
+        let kinds: String = records(&log)
+            .iter()
+            .map(|record| match record {
+                Record::Uplink(_) => 'u',
+                Record::OverQuota(over) if over.excess.treatment == treatment && over.excess.measurements_max == 3 => 'o',
+                Record::Registry(change) if matches!(**change, RegistryChange::Device(_)) => 'd',
+                _ => ' ',
+            })
+            .collect();
+        assert_eq!(kinds.trim(), "uuuoodou");
+
+        // Far more than ten times the quota a second is abuse.
+        assert_eq!(intake.admits(&access(1, None)), Ok(()));
+        intake.accept(&access(1, None), uplinks(200 * (4 << 10))).await.unwrap();
+        assert_eq!(intake.admits(&access(1, None)), Err(IntakeError::Abuse { wait_s: 11 }));
+        assert_eq!(intake.admits(&access(2, None)), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn who_floods_the_queue_is_told_so_and_others_find_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intake, _, log) = door(dir.path(), LogOptions { partitions: 1, ..LogOptions::default() });
+        // What is on its way stays there until the log is done with it; these stand for appends that wait for the disk.
+        let half = log.queue_bytes_max() / 2;
+        let mut waiting = intake.waiting.enter(TenantNo(1));
+        waiting.grow(half).unwrap();
+        let flooding = intake.accept(&access(1, None), uplinks(4 << 10)).await;
+        assert_eq!(flooding, Err(IntakeError::AboveShare));
+        let with_device = intake.accept(&access(1, Some(TemplateNo(1))), uplinks(4 << 10)).await;
+        assert_eq!(with_device, Err(IntakeError::AboveShare));
+        intake.accept(&access(2, None), uplinks(6 << 20)).await.unwrap();
+        drop(waiting);
+        intake.accept(&access(1, None), uplinks(6 << 20)).await.unwrap();
+        let mut whole = intake.waiting.enter(TenantNo(3));
+        assert_eq!(whole.grow(log.queue_bytes_max()), Ok(()), "nothing of what is in the log is counted as waiting");
+        assert_eq!(intake.accept(&access(1, None), uplinks(4 << 10)).await, Err(IntakeError::Busy));
     }
 }

@@ -63,7 +63,14 @@ async fn daemon_query_sees_open_buckets() {
 async fn other_tenant(world: &World) -> String {
     let tenant = "brewery".to_owned();
     let (heartbeat, lateness_horizon) = ("1 hour".into(), "10 minutes".into());
-    let new = NewTenant { name: tenant.clone(), zone: "UTC".into(), heartbeat, lateness_horizon, class: "standard".into(), quota: QuotaChange::default() };
+    let new = NewTenant {
+        name: tenant.clone(),
+        zone: "UTC".into(),
+        heartbeat,
+        lateness_horizon,
+        class: "standard".into(),
+        quota: QuotaChange::default(),
+    };
     admin::add_tenant(&world.client, &new).await.unwrap();
     let (id, template) = ("vat-1".into(), "elsys".into());
     let device = NewDevice { id, tenant: tenant.clone(), template, name: None, variables: json!({}), zone: None };

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use weir::registry::TokenHash;
 use weir::store::{Store, StoreConfig};
 
-const TOKEN: &str = "weir_token";
+pub(crate) const TOKEN: &str = "weir_token";
 
 /// A tenant, a template whose fields come decoded, the device `pump`, a token.
 pub(crate) struct Site {

@@ -50,6 +50,8 @@ pub(in crate::runtime) struct Charge {
     pub excess: Option<Excess>,
     /// With what those within were charged. Unit: measurements.
     charged: f64,
+    /// What all of them count for where it is told whether that is abuse. Unit: measurements.
+    counted: f64,
 }
 
 impl Charge {
@@ -96,21 +98,24 @@ impl Account {
         narrow(QuotaSpan::Day, quota.per_day_max, quota.per_day_max.unwrap_or(0) as f64 - self.kept.used);
         narrow(QuotaSpan::Second, quota.per_second_max, rate.map_or(0.0, |rate| self.second.level(rate, now)));
         let (within, excess) = limit;
-        let charged = within as f64 * each;
+        let (charged, counted) = (within as f64 * each, uplinks as f64 * each);
         self.take(quota, charged);
         if let Some(rate) = rate {
             self.patience.level(rate * ABUSE_FACTOR, now);
-            self.patience.take(uplinks as f64 * each, rate * ABUSE_FACTOR);
+            self.patience.take(counted, rate * ABUSE_FACTOR);
         }
         self.open_uplinks += within as u64;
         self.open_charge += charged;
         self.kept.over += (uplinks - within) as u64;
-        Charge { within, excess, charged }
+        Charge { within, excess, charged, counted }
     }
 
     /// Takes a charge back: the log did not take the uplinks.
     pub(super) fn refund(&mut self, quota: &Quota, charge: &Charge, uplinks: usize) {
         self.take(quota, -charge.charged);
+        if let Some(rate) = quota.per_second_max {
+            self.patience.take(-charge.counted, rate as f64 * ABUSE_FACTOR);
+        }
         self.open_uplinks = self.open_uplinks.saturating_sub(charge.within as u64);
         self.open_charge = (self.open_charge - charge.charged).max(0.0);
         self.kept.over = self.kept.over.saturating_sub((uplinks - charge.within) as u64);
