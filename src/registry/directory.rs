@@ -6,7 +6,7 @@ use super::effect::DeviceKey;
 use super::reconcile::{self, Wanted};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::tables::BadRow;
-use super::{InEffect, Quotas, Token, TokenHash};
+use super::{InEffect, Quotas, Token, TokenHash, quota, tokens};
 use crate::codec::{self, CodecError, Kind};
 use crate::log::{AppendError, Log, NewRecord, ReadError};
 use dataflows::model::{Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Record, RegistryChange, TemplateNo, TenantNo};
@@ -278,10 +278,10 @@ impl Directory {
         self.check(&wanted)?;
         let (changes, mut bad) = {
             let mut state = self.state();
-            let narrowed = narrowed(&state.tokens, &wanted.tokens);
+            let narrowed = tokens::narrowed(&state.tokens, &wanted.tokens);
             state.changed |= state.tokens != narrowed;
             state.tokens = narrowed;
-            let quotas = quotas(&state.quotas, &mut wanted);
+            let quotas = quota::in_force(&state.quotas, &mut wanted);
             state.changed |= *state.quotas != quotas;
             state.quotas = Arc::new(quotas);
             let bad = wanted.leave_clashes(&state.effect);
@@ -364,25 +364,6 @@ fn device_key(change: &RegistryChange) -> Option<DeviceKey> {
         RegistryChange::DeviceRemoved { tenant, id } => Some((*tenant, id.clone())),
         _ => None,
     }
-}
-
-/// The tokens of `now` that are still wanted, with what both say that they may do.
-fn narrowed(now: &BTreeMap<TokenHash, Token>, wanted: &BTreeMap<TokenHash, Token>) -> BTreeMap<TokenHash, Token> {
-    let both = |(hash, token): (&TokenHash, &Token)| {
-        let wanted = wanted.get(hash).filter(|wanted| wanted.tenant == token.tenant)?;
-        let (may_write, may_read) = (token.may_write && wanted.may_write, token.may_read && wanted.may_read);
-        let provision = token.provision.filter(|_| wanted.provision.is_some());
-        Some((*hash, Token { may_write, may_read, provision, ..token.clone() }))
-    };
-    now.iter().filter_map(both).collect()
-}
-
-/// The quotas that are wanted, and of those in force the ones that are to stay.
-fn quotas(now: &Quotas, wanted: &mut Wanted) -> Quotas {
-    let mut quotas = std::mem::take(&mut wanted.quotas);
-    let kept = wanted.kept_quotas.iter().filter_map(|no| Some((*no, now.get(no)?.clone())));
-    quotas.extend(kept);
-    quotas
 }
 
 /// Takes in the registry records of all partitions from `positions` on.

@@ -10,6 +10,7 @@ pub mod admin;
 mod directory;
 mod effect;
 mod fields;
+mod kind;
 mod quota;
 pub mod reconcile;
 mod snapshot;

@@ -3,6 +3,7 @@
 //! A quota is no part of what the log says is in effect. What the door made of it stands in the record of each uplink that
 //! was over it, so the graph need not know it, and a replay does the same whatever it is by then.
 
+use super::Wanted;
 use super::admin::AdminError;
 use super::tables::{BadRow, Read};
 use dataflows::THIN_INTERVAL_MAX_US;
@@ -58,6 +59,13 @@ impl QuotaChange {
             client.execute(sql, &[&tenant, &second, &per_second_max, &day, &per_day_max, &over_quota, &thin_interval]).await?;
         if changed == 0 { Err(AdminError::Absent { what: "tenant", name: tenant.to_owned() }) } else { Ok(()) }
     }
+}
+
+/// Takes the quotas that are wanted, and of those in force `now` the ones that are to stay.
+pub(super) fn in_force(now: &Quotas, wanted: &mut Wanted) -> Quotas {
+    let mut quotas = std::mem::take(&mut wanted.quotas);
+    quotas.extend(wanted.kept_quotas.iter().filter_map(|no| Some((*no, now.get(no)?.clone()))));
+    quotas
 }
 
 /// Reads the quotas that are wanted.
