@@ -132,3 +132,29 @@ const UNPOISONED: &str = "nothing panics while it holds the queue";
 pub(super) fn bytes(records: &[NewRecord]) -> usize {
     records.iter().map(|record| record.body.len() + RECORD_OVERHEAD_BYTES).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataflows::model::Partition;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_held_for_an_append_is_held_until_it_is_done_with_though_its_sender_has_gone() {
+        let queue = Queue::new(1000);
+        let held = Arc::new(());
+        let push = || {
+            let record = NewRecord { partition: Partition(0), body: vec![0; 10] };
+            drop(queue.push(Author::Sender, vec![record], Some(Box::new(Arc::clone(&held)))).unwrap());
+        };
+        push();
+        assert_eq!(Arc::strong_count(&held), 2);
+        let jobs = queue.take(1000).unwrap();
+        assert_eq!(Arc::strong_count(&held), 2, "it is being written");
+        jobs.into_iter().for_each(|job| job.answer(Ok(vec![])));
+        assert_eq!(Arc::strong_count(&held), 1);
+        push();
+        queue.abandon();
+        assert_eq!(Arc::strong_count(&held), 1, "it will never be written");
+    }
+}
