@@ -296,18 +296,22 @@ async fn who_floods_the_room_for_bodies_is_told_so_and_others_find_room() {
         (response.status(), response.headers().get("retry-after").cloned(), response.text().await.unwrap())
     };
     // Until the server has read it, there is room.
-    let (status, wait, body) = loop {
-        let answer = flood().await;
-        if answer.0 != StatusCode::OK {
-            break answer;
+    let refused = async {
+        loop {
+            let answer = flood().await;
+            if answer.0 != StatusCode::OK {
+                break answer;
+            }
         }
     };
+    let (status, wait, body) = tokio::time::timeout(Duration::from_secs(60), refused).await.expect("a share has an end");
     assert_eq!((status, wait.unwrap().to_str().unwrap()), (StatusCode::TOO_MANY_REQUESTS, "1"), "{body}");
     assert!(body.contains("urn:weir:problem:above_share"), "{body}");
     let other = server.client.post(format!("http://{}/v1/uplinks", server.address)).bearer_auth("other");
     assert_eq!(answer(other.json(&own("b"))).await.0, StatusCode::OK);
     drop(stream);
-    while flood().await.0 != StatusCode::OK {}
+    let accepted = async { while flood().await.0 != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(60), accepted).await.expect("its room is free again");
 }
 
 #[tokio::test]

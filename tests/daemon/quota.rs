@@ -18,7 +18,7 @@ const FLOOD_TOKEN: &str = "weir_flood";
 /// The flooding tenant's quota. Unit: measurements a second.
 const PER_SECOND: usize = 5;
 /// Uplinks in one of its requests, each of one measurement.
-const BATCH: usize = 50;
+const BATCH: usize = 100;
 /// How many refusals it hears before it gives up.
 const REFUSALS: usize = 3;
 /// What a daemon of a debug build takes at the most, flooded or not. Unit: kB.
@@ -53,7 +53,9 @@ async fn treats(daemon: &Daemon, treatment: &str) {
     await_status(daemon, |status| status["devices"] == 11 && status["quotas"][0]["over_quota"] == treatment).await;
     // Tokens follow quotas.
     let url = format!("http://{}/v1/uplinks", daemon.address().await);
+    let deadline = Instant::now() + PATIENCE;
     while reqwest::Client::new().post(&url).bearer_auth(FLOOD_TOKEN).body("[]").send().await.unwrap().status() == 401 {
+        assert!(Instant::now() < deadline, "{}", daemon.log().join("\n"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
