@@ -10,6 +10,8 @@ use dataflows::model::{Record, Uplink};
 const FIRST: u8 = 1;
 /// Retries too.
 const RETRIES: u8 = 2;
+/// Uplinks over a quota too.
+const QUOTAS: u8 = 3;
 
 /// Why a record's body cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +20,7 @@ pub enum CodecError {
     #[error("the record is empty")]
     Empty,
     /// Another version of weir wrote it.
-    #[error("the record has format {found}, this weir reads formats {FIRST} to {RETRIES}: run the version that wrote it")]
+    #[error("the record has format {found}, this weir reads formats {FIRST} to {QUOTAS}: run the version that wrote it")]
     Version {
         /// What stands in the record.
         found: u8,
@@ -41,6 +43,8 @@ pub enum Kind {
     Verdict,
     /// [`Record::Retry`]
     Retry,
+    /// [`Record::OverQuota`]
+    OverQuota,
     /// None of them.
     Unknown,
 }
@@ -57,6 +61,7 @@ fn version(record: &Record) -> u8 {
     match record {
         Record::Uplink(_) | Record::Registry(_) | Record::Tick | Record::Verdict { .. } => FIRST,
         Record::Retry(_) => RETRIES,
+        Record::OverQuota(_) => QUOTAS,
     }
 }
 
@@ -64,9 +69,12 @@ fn version(record: &Record) -> u8 {
 fn bytes_about(record: &Record) -> usize {
     /// Numbers of an attempt, and a field's name.
     const ATTEMPT: usize = 64;
+    /// Numbers of a quota.
+    const EXCESS: usize = 24;
     match record {
         Record::Uplink(uplink) => uplink_bytes_about(uplink),
         Record::Retry(retry) => ATTEMPT + uplink_bytes_about(&retry.uplink),
+        Record::OverQuota(over) => EXCESS + uplink_bytes_about(&over.uplink),
         Record::Registry(_) => 256,
         Record::Tick | Record::Verdict { .. } => 12,
     }
@@ -85,7 +93,7 @@ fn uplink_bytes_about(uplink: &Uplink) -> usize {
 /// Errors: another version, or bytes that make no record.
 pub fn decode(body: &[u8]) -> Result<Record, CodecError> {
     let (&version, rest) = body.split_first().ok_or(CodecError::Empty)?;
-    if !(FIRST..=RETRIES).contains(&version) {
+    if !(FIRST..=QUOTAS).contains(&version) {
         return Err(CodecError::Version { found: version });
     }
     Ok(postcard::from_bytes(rest)?)
@@ -105,6 +113,7 @@ pub fn kind(body: &[u8]) -> Kind {
         [FIRST, 2, ..] => Kind::Tick,
         [FIRST, 3, ..] => Kind::Verdict,
         [RETRIES, 4, ..] => Kind::Retry,
+        [QUOTAS, 5, ..] => Kind::OverQuota,
         _ => Kind::Unknown,
     }
 }
@@ -113,10 +122,11 @@ pub fn kind(body: &[u8]) -> Kind {
 mod tests {
     use super::*;
     use dataflows::model::{
-        Attempt, DeviceId, EventTime, LogTime, Offset, Policy, RegistryChange, Retry, Tenant, TenantNo, Uplink,
+        Attempt, DeviceId, EventTime, Excess, LogTime, Offset, OverQuota, Policy, QuotaSpan, RegistryChange, Retry, Tenant,
+        TenantNo, Treatment, Uplink,
     };
 
-    fn records() -> [(Record, Kind); 5] {
+    fn records() -> [(Record, Kind); 7] {
         let uplink = Uplink {
             tenant: TenantNo(1),
             device: DeviceId::parse("0004A30B001C0530").unwrap(),
@@ -131,6 +141,12 @@ mod tests {
         let (at, field) = (LogTime(1_700_000_000_000_000), Some("x".into()));
         let last = Attempt { offset: Offset(3), log_time: at, field, arrived: at, passed: Some(at) };
         let retry = Retry { last, uplink: uplink.clone() };
+        let over = |span, treatment| {
+            let excess = Excess { span, measurements_max: 500, treatment };
+            Record::OverQuota(Box::new(OverQuota { excess, uplink: uplink.clone() }))
+        };
+        let aside = over(QuotaSpan::Second, Treatment::Quarantine);
+        let thinned = over(QuotaSpan::Day, Treatment::Thin { interval_us: 900_000_000 });
         let tenant = Tenant { no: TenantNo(1), policy: Policy::default() };
         [
             (Record::Uplink(Box::new(uplink)), Kind::Uplink),
@@ -138,6 +154,8 @@ mod tests {
             (Record::Tick, Kind::Tick),
             (Record::Verdict { uplink: Offset(3) }, Kind::Verdict),
             (Record::Retry(Box::new(retry)), Kind::Retry),
+            (aside, Kind::OverQuota),
+            (thinned, Kind::OverQuota),
         ]
     }
 
@@ -154,7 +172,7 @@ mod tests {
     fn the_bytes_on_disk_do_not_change() {
         // A change here makes every log that exists unreadable: add a version and read both.
         let hex = |record: &Record| data_encoding::HEXLOWER.encode(&encode(record));
-        let [(uplink, _), (tenant, _), (tick, _), (verdict, _), (retry, _)] = records();
+        let [(uplink, _), (tenant, _), (tick, _), (verdict, _), (retry, _), (aside, _), (thinned, _)] = records();
         assert_eq!(hex(&uplink), "01000110303030346133306230303163303533308080f281838985060155010700030175640000");
         assert_eq!(hex(&tenant), "010100010355544380989abc0480909de91a0000");
         assert_eq!(hex(&tick), "0102");
@@ -162,6 +180,11 @@ mod tests {
         assert_eq!(
             hex(&retry),
             "0204038080f281838985060101788080f28183898506018080f281838985060110303030346133306230303163303533308080f281838985060155010700030175640000"
+        );
+        assert_eq!(hex(&aside), "030500f403000110303030346133306230303163303533308080f281838985060155010700030175640000");
+        assert_eq!(
+            hex(&thinned),
+            "030501f4030180a4a7da060110303030346133306230303163303533308080f281838985060155010700030175640000"
         );
     }
 

@@ -9,30 +9,36 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use weir::ingest::{Access, Intake, IntakeError, Limits, router};
+use weir::ingest::{Accepted, Access, Intake, IntakeError, Limits, router};
 
 /// A log in memory. `fsyncs` holds one permit for each append that may become durable.
 struct FakeLog {
     appended: Mutex<Vec<Vec<Uplink>>>,
     fails: Option<IntakeError>,
+    /// The sender is not to send at all.
+    refuses: Option<IntakeError>,
+    /// How many uplinks of a request are within the quota.
+    within_quota: usize,
     entered: Semaphore,
     fsyncs: Semaphore,
 }
 
 impl Default for FakeLog {
     fn default() -> Self {
-        Self { appended: Mutex::default(), fails: None, entered: Semaphore::new(0), fsyncs: Semaphore::new(1000) }
+        let (entered, fsyncs) = (Semaphore::new(0), Semaphore::new(1000));
+        Self { appended: Mutex::default(), fails: None, refuses: None, within_quota: usize::MAX, entered, fsyncs }
     }
 }
 
 impl Intake for FakeLog {
     fn authenticate(&self, token: &str) -> Option<Access> {
         let may_write = match token {
-            "writer" => true,
+            "writer" | "other" => true,
             "reader" => false,
             _ => return None,
         };
-        Some(Access { tenant: TenantNo(7), may_write, may_read: !may_write, provision: None, name: token.into() })
+        let tenant = TenantNo(if token == "other" { 8 } else { 7 });
+        Some(Access { tenant, may_write, may_read: !may_write, provision: None, name: token.into() })
     }
 
     fn decodes(&self, access: &Access, device: &DeviceId) -> bool {
@@ -40,14 +46,18 @@ impl Intake for FakeLog {
         device.as_str() == "decodes"
     }
 
-    async fn accept(&self, _access: &Access, uplinks: Vec<Uplink>) -> Result<(), IntakeError> {
+    fn admits(&self, _access: &Access) -> Result<(), IntakeError> {
+        self.refuses.map_or(Ok(()), Err)
+    }
+
+    async fn accept(&self, _access: &Access, uplinks: Vec<Uplink>) -> Result<Accepted, IntakeError> {
         self.entered.add_permits(1);
         self.fsyncs.acquire().await.expect("the semaphore stays open").forget();
         if let Some(error) = self.fails {
             return Err(error);
         }
         self.appended.lock().unwrap().push(uplinks);
-        Ok(())
+        Ok(Accepted { within_quota: self.within_quota })
     }
 }
 
@@ -62,7 +72,8 @@ async fn serve_with(log: FakeLog, limits: Limits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(log.clone(), limits, Arc::new(|| EventTime(1_795_352_400_000_000)));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let routes = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
     Server { log, address, client: reqwest::Client::new() }
 }
 
@@ -270,6 +281,76 @@ async fn bodies_share_their_room() {
         // The room of the one before is free again.
         assert_eq!(answer(server.post("/v1/uplinks").json(&own("a"))).await.0, StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn who_floods_the_room_for_bodies_is_told_so_and_others_find_room() {
+    let limits = Limits { bodies_bytes_max: 100, ..Limits::default() };
+    let server = serve_with(FakeLog::default(), limits).await;
+    // A body of which 50 bytes have come, and more is to come.
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /v1/uplinks HTTP/1.1\r\nhost: weir\r\nauthorization: Bearer writer\r\ncontent-length: 80\r\n\r\n";
+    stream.write_all(format!("{head}{}", " ".repeat(50)).as_bytes()).await.unwrap();
+    let flood = async || {
+        let response = server.post("/v1/uplinks").json(&own("a")).send().await.unwrap();
+        (response.status(), response.headers().get("retry-after").cloned(), response.text().await.unwrap())
+    };
+    // Until the server has read it, there is room.
+    let refused = async {
+        loop {
+            let answer = flood().await;
+            if answer.0 != StatusCode::OK {
+                break answer;
+            }
+        }
+    };
+    let (status, wait, body) = tokio::time::timeout(Duration::from_secs(60), refused).await.expect("a share has an end");
+    assert_eq!((status, wait.unwrap().to_str().unwrap()), (StatusCode::TOO_MANY_REQUESTS, "1"), "{body}");
+    assert!(body.contains("urn:weir:problem:above_share"), "{body}");
+    let other = server.client.post(format!("http://{}/v1/uplinks", server.address)).bearer_auth("other");
+    assert_eq!(answer(other.json(&own("b"))).await.0, StatusCode::OK);
+    drop(stream);
+    let accepted = async { while flood().await.0 != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(60), accepted).await.expect("its room is free again");
+}
+
+#[tokio::test]
+async fn a_sender_hears_what_is_over_the_quota() {
+    let over = async |within_quota, body: &Value| {
+        let server = serve_with(FakeLog { within_quota, ..FakeLog::default() }, Limits::default()).await;
+        let (status, told) = answer(server.post("/v1/uplinks").json(body)).await;
+        assert_eq!((status, server.appended().len()), (StatusCode::OK, 1), "it is in the log");
+        told
+    };
+    assert_eq!(over(0, &own("a")).await, json!({"status": "accepted", "over_quota": true}));
+    assert_eq!(over(1, &own("a")).await, json!({"status": "accepted"}));
+    let told = over(1, &json!([own("a"), own(""), own("b"), own("c")])).await;
+    assert_eq!((&told["accepted"], &told["over_quota"], &told["rejected"]), (&json!(3), &json!(2), &json!(1)));
+    let marked: Vec<_> = told["items"].as_array().unwrap().iter().map(|item| item["over_quota"] == true).collect();
+    assert_eq!(marked, [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn who_abuses_the_quota_is_asked_to_wait_before_the_body_is_read() {
+    let abuse = IntakeError::Abuse { wait_s: 9 };
+    let server = serve_with(FakeLog { refuses: Some(abuse), ..FakeLog::default() }, Limits::default()).await;
+    let headers = problem(server.post("/v1/uplinks").body("no JSON"), 429, "far_over_quota").await;
+    assert_eq!(headers["retry-after"], "9");
+}
+
+#[tokio::test]
+async fn unknown_tokens_are_asked_to_wait_and_known_ones_never_are() {
+    let server = serve().await;
+    let stranger = || server.client.post(format!("http://{}/v1/uplinks", server.address)).json(&own("a")).bearer_auth("x");
+    for _ in 0..100 {
+        problem(stranger(), 401, "unknown_token").await;
+    }
+    let headers = problem(stranger(), 429, "too_many_unknown_tokens").await;
+    assert_eq!(headers["retry-after"], "1");
+    // From the same address, as behind a proxy.
+    assert_eq!(answer(server.post("/v1/uplinks").json(&own("a"))).await.0, StatusCode::OK);
+    let forwarded = stranger().header("x-forwarded-for", "10.0.0.7");
+    problem(forwarded, 429, "too_many_unknown_tokens").await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@
 
 use crate::decode::Rejected;
 use crate::model::{
-    Attempt, Decoding, Device, DeviceId, DeviceNo, EventTime, FieldName, LogTime, Offset, Partition, Reason, Template, Tenant,
-    TenantNo, Uplink, Value,
+    Attempt, Decoding, Device, DeviceId, DeviceNo, EventTime, Excess, FieldName, LogTime, Offset, Partition, Reason, Template,
+    Tenant, TenantNo, Uplink, Value,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(crate) struct Element<U> {
     pub(crate) cause: Cause,
     /// Where the record is the retry of an uplink: the attempt that set it aside.
     pub(crate) retried: Option<Box<Attempt>>,
+    /// Where the record is an uplink within its tenant's quotas: whose.
+    pub(crate) charged: Option<TenantNo>,
     pub(crate) body: Body<U>,
 }
 
@@ -39,6 +41,8 @@ pub(crate) enum Body<U> {
     Uplink(U),
     /// An uplink that came in before.
     Duplicate,
+    /// An uplink over a quota, of a device that may be silent.
+    Thinned,
     /// A device is in effect no more, or has another number: what is open of it is closed.
     Closed(DeviceNo),
     /// A device that its first uplink made is in effect; where it replaces one with another
@@ -62,16 +66,17 @@ pub(crate) enum Retired {
 impl<U> Element<U> {
     /// Replaces an uplink by what `f` says of it; anything else passes.
     pub(crate) fn map_uplink<V>(self, f: impl FnOnce(&Cause, U) -> V) -> Element<V> {
-        let Self { cause, retried, body } = self;
+        let Self { cause, retried, charged, body } = self;
         let body = match body {
             Body::Uplink(uplink) => Body::Uplink(f(&cause, uplink)),
             Body::Duplicate => Body::Duplicate,
+            Body::Thinned => Body::Thinned,
             Body::Closed(device) => Body::Closed(device),
             Body::Provisioned { device, closed } => Body::Provisioned { device, closed },
             Body::Retired(retired) => Body::Retired(retired),
             Body::Nothing => Body::Nothing,
         };
-        Element { cause, retried, body }
+        Element { cause, retried, charged, body }
     }
 }
 
@@ -96,6 +101,8 @@ pub(crate) struct Arrived {
     pub(crate) key: DeviceKey,
     pub(crate) uplink: Box<Uplink>,
     pub(crate) condemned: bool,
+    /// Where it is over a quota: which, and what is to be done.
+    pub(crate) excess: Option<Box<Excess>>,
 }
 
 /// What is in effect for a device.

@@ -9,21 +9,24 @@
 use crate::decode::Decode;
 use crate::element::{Arrived, Body, Cause, DeviceKey, Element, Epoch};
 use crate::model::{
-    BucketLevel, Counts, DeviceId, Entry, EventTime, FieldName, Outputs, Partial, Partition, Record, RegistryChange, Retry,
-    SeriesId, TenantNo, Value,
+    BucketLevel, Counts, DeviceId, Entry, EventTime, Excess, FieldName, Offset, Outputs, OverQuota, Partial, Partition, Record,
+    RegistryChange, Retry, SeriesId, TenantNo, Uplink, Value,
 };
 use crate::operators::decode::decode;
 use crate::operators::dedup::{Seen, dedup};
 use crate::operators::keep::{Kept, keep};
 use crate::operators::lookup::lookup;
 use crate::operators::relate::{ContextTrace, Relations, relate};
+use crate::operators::thin::{Passed, thin};
 use crate::operators::{Builder, Shared};
 use crate::registry::InEffect;
 use crate::series::device::series;
 use crate::series::fleet::Fleet;
-pub use crate::state::PartitionState;
+pub use crate::state::{PartitionState, StateOfVersion2};
 pub use crate::suspension::Suspended;
 use crate::suspension::Suspensions;
+pub use crate::tally::Metered;
+use crate::tally::Tally;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 use std::cell::RefCell;
@@ -46,6 +49,7 @@ pub struct Graph {
     epoch: Epoch,
     in_effect: BTreeMap<Partition, InEffect>,
     seen: Shared<Seen>,
+    passed: Shared<Passed>,
     suspensions: Shared<Suspensions>,
     kept: Shared<Kept>,
     /// Where the rows of a run go.
@@ -73,6 +77,8 @@ pub struct Latest {
 pub struct Held {
     /// Devices that were heard within the dedup window, or little more.
     pub devices_seen: usize,
+    /// Devices that passed within the longest interval although they were over a quota, or little more.
+    pub devices_thinned: usize,
     /// Devices with series.
     pub devices_tracked: usize,
     /// Updates in the arrangement of what is in effect for each device.
@@ -84,8 +90,9 @@ impl Graph {
     pub fn new(decoder: Box<dyn Decode>) -> Self {
         let allocator = Allocator::Thread(Default::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        let (seen, suspensions) = (Shared::<Seen>::default(), Shared::<Suspensions>::default());
-        let (kept, rows) = (Shared::<Kept>::default(), Rc::<RefCell<Outputs>>::default());
+        let (seen, passed) = (Shared::<Seen>::default(), Shared::<Passed>::default());
+        let (suspensions, kept) = (Shared::<Suspensions>::default(), Shared::<Kept>::default());
+        let rows = Rc::<RefCell<Outputs>>::default();
         let mut entrance = InputHandle::new_with_builder();
         let mut relations = Relations::new();
         let probe = ProbeHandle::new();
@@ -93,11 +100,13 @@ impl Graph {
             let contexts = relate(scope, &mut relations);
             let trace = contexts.trace.clone();
             let known = lookup(scope.input_from(&mut entrance), contexts);
-            let decoded = decode(dedup(known, seen.clone()), decoder, suspensions.clone());
+            let first = thin(dedup(known, seen.clone()), passed.clone());
+            let decoded = decode(first, decoder, suspensions.clone());
             keep(decoded, kept.clone(), rows.clone()).probe_with(&probe);
             trace
         });
-        Self { entrance, relations, contexts, probe, epoch: 0, in_effect: BTreeMap::new(), seen, suspensions, kept, rows, worker }
+        let (epoch, in_effect) = (0, BTreeMap::new());
+        Self { entrance, relations, contexts, probe, epoch, in_effect, seen, passed, suspensions, kept, rows, worker }
     }
 
     /// Takes over a partition with its state; the default state is that of a fresh one.
@@ -105,14 +114,16 @@ impl Graph {
     /// Panics: when the graph owns the partition already.
     pub fn adopt(&mut self, partition: Partition, state: PartitionState) {
         assert!(!self.in_effect.contains_key(&partition), "partition {partition} is adopted twice");
-        let PartitionState { log_time, counts, registry, seen, fleet, suspensions } = state;
+        let PartitionState { log_time, counts, registry, seen, fleet, passed, suspensions } = state;
         for fact in registry.facts() {
             self.relations.update(partition, fact, 1);
         }
         self.in_effect.insert(partition, registry);
         self.seen.borrow_mut().insert(partition, Seen::restore(seen));
+        self.passed.borrow_mut().insert(partition, Passed::restore(passed));
         self.suspensions.borrow_mut().insert(partition, suspensions);
-        self.kept.borrow_mut().insert(partition, Kept { log_time, counts, fleet: Fleet::restore(fleet) });
+        let kept = Kept { log_time, counts, fleet: Fleet::restore(fleet), tally: Tally::default() };
+        self.kept.borrow_mut().insert(partition, kept);
         self.finish_epoch();
     }
 
@@ -123,6 +134,7 @@ impl Graph {
         }
         self.seen.borrow_mut().remove(&partition);
         self.suspensions.borrow_mut().remove(&partition);
+        self.passed.borrow_mut().remove(&partition);
         self.kept.borrow_mut().remove(&partition);
         self.finish_epoch();
     }
@@ -146,18 +158,25 @@ impl Graph {
         for entry in entries {
             let Entry { partition, offset, log_time, condemned, record } = entry;
             assert!(self.in_effect.contains_key(&partition), "partition {partition} is not owned: adopt it first");
-            let mut retried = None;
+            let (mut retried, mut charged) = (None, None);
+            let mut arrived = |uplink: Box<Uplink>, excess: Option<Excess>| {
+                with_uplinks.insert(partition);
+                let key = DeviceKey::of(uplink.tenant, &uplink.device);
+                Body::Uplink(Arrived { key, uplink, condemned, excess: excess.map(Box::new) })
+            };
             let body = match record {
                 Record::Uplink(uplink) => {
-                    with_uplinks.insert(partition);
-                    Body::Uplink(Arrived { key: DeviceKey::of(uplink.tenant, &uplink.device), uplink, condemned })
+                    charged = Some(uplink.tenant);
+                    arrived(uplink, None)
                 }
                 Record::Retry(retry) => {
                     let Retry { last, uplink } = *retry;
                     retried = Some(Box::new(last));
-                    with_uplinks.insert(partition);
-                    let key = DeviceKey::of(uplink.tenant, &uplink.device);
-                    Body::Uplink(Arrived { key, uplink: Box::new(uplink), condemned })
+                    arrived(Box::new(uplink), None)
+                }
+                Record::OverQuota(over) => {
+                    let OverQuota { excess, uplink } = *over;
+                    arrived(Box::new(uplink), Some(excess))
                 }
                 Record::Registry(change) => {
                     if with_uplinks.contains(&partition) {
@@ -168,7 +187,7 @@ impl Graph {
                 }
                 Record::Tick | Record::Verdict { .. } => Body::Nothing,
             };
-            self.entrance.send(Element { cause: Cause { partition, offset, log_time }, retried, body });
+            self.entrance.send(Element { cause: Cause { partition, offset, log_time }, retried, charged, body });
         }
         self.finish_epoch();
         std::mem::swap(rows, &mut self.rows.borrow_mut());
@@ -210,7 +229,7 @@ impl Graph {
     ///
     /// Panics: when the graph does not own the partition.
     pub fn snapshot(&self, partition: Partition) -> PartitionState {
-        let (seen, kept) = (self.seen.borrow(), self.kept.borrow());
+        let (seen, passed, kept) = (self.seen.borrow(), self.passed.borrow(), self.kept.borrow());
         let owned = "only an owned partition has a state";
         let kept = kept.get(&partition).expect(owned);
         PartitionState {
@@ -219,8 +238,21 @@ impl Graph {
             registry: self.in_effect.get(&partition).expect(owned).clone(),
             seen: seen.get(&partition).expect(owned).save(),
             fleet: kept.fleet.save(),
+            passed: passed.get(&partition).expect(owned).save(),
             suspensions: self.suspensions.borrow().get(&partition).expect(owned).clone(),
         }
+    }
+
+    /// Begins to meter the partition's uplinks at an offset; none are before. Nothing happens if it is not owned.
+    pub fn meter_from(&mut self, partition: Partition, from: Offset) {
+        if let Some(kept) = self.kept.borrow_mut().get_mut(&partition) {
+            kept.tally = Tally::from(from);
+        }
+    }
+
+    /// Gives what the uplinks within quotas came to since it was asked last, by tenant.
+    pub fn take_metered(&mut self, partition: Partition) -> BTreeMap<TenantNo, Metered> {
+        self.kept.borrow_mut().get_mut(&partition).map(|kept| kept.tally.take()).unwrap_or_default()
     }
 
     /// Gives what went which way since the partition's log began; nothing if it is not owned.
@@ -273,6 +305,7 @@ impl Graph {
     pub fn held(&self) -> Held {
         let mut held = Held::default();
         self.seen.borrow().values().for_each(|seen| held.devices_seen += seen.device_count());
+        self.passed.borrow().values().for_each(|passed| held.devices_thinned += passed.device_count());
         self.kept.borrow().values().for_each(|kept| held.devices_tracked += kept.fleet.device_count());
         self.contexts.map_spans(|span| held.context_updates += span.inner.as_ref().map_or(0, SpineBatch::len));
         held

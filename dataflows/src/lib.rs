@@ -1,7 +1,7 @@
 //! The dataflow graph of weir: dedup, lookup, decode, change and rollup. Pure: no I/O, no clock.
 //!
 //! ```text
-//! entries ─► lookup ─► dedup ─► decode ─► keep ─► rows
+//! entries ─► lookup ─► dedup ─► thin ─► decode ─► keep ─► rows
 //!    │         ▲ by (partition, tenant, device)
 //!    └─► devices ⋈ templates ⋈ tenants    (differential, arranged)
 //! ```
@@ -22,5 +22,6 @@ mod registry;
 mod series;
 mod state;
 mod suspension;
+mod tally;
 
 pub use limits::*;

@@ -1,12 +1,14 @@
 //! What bounds the graph's memory, and the times it believes.
 
-use crate::model::{HOUR_US, MINUTE_US};
+use crate::model::{DAY_US, HOUR_US, MINUTE_US};
 
 /// For how long of log time the same uplink again is a copy. Senders that retry give up within
 /// minutes, gateways within seconds. Unit: microseconds.
 pub const DEDUP_WINDOW_US: i64 = HOUR_US;
 /// How many uplinks of one device are remembered within the window; the oldest is forgotten first.
 pub const DEDUP_KEYS_PER_DEVICE_MAX: usize = 128;
+/// How long at the most a device that is thinned out may be silent for it. Unit: microseconds.
+pub const THIN_INTERVAL_MAX_US: i64 = DAY_US;
 /// How many measurements one uplink may hold; an uplink with more is set aside whole.
 pub const MEASUREMENTS_PER_UPLINK_MAX: usize = 256;
 /// How many rows of quarantine the fields of one uplink may make; the last one tells of the rest.

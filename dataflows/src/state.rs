@@ -3,6 +3,7 @@
 
 use crate::model::{CatalogueSeries, Counts, LogTime};
 use crate::operators::dedup::SeenState;
+use crate::operators::thin::PassedState;
 use crate::registry::InEffect;
 use crate::series::fleet::FleetState;
 use crate::series::seed::Seeds;
@@ -23,8 +24,53 @@ pub struct PartitionState {
     pub(crate) registry: InEffect,
     pub(crate) seen: SeenState,
     pub(crate) fleet: FleetState,
-    /// The last field: what older checkpoints lack is read as its default.
+    pub(crate) passed: PassedState,
     pub(crate) suspensions: Suspensions,
+}
+
+/// A state as weir wrote it before there were quotas and suspended decoders (version 2 of checkpoints).
+#[derive(Deserialize)]
+pub struct StateOfVersion2 {
+    log_time: LogTime,
+    counts: CountsOfVersion2,
+    registry: InEffect,
+    seen: SeenState,
+    fleet: FleetState,
+}
+
+/// [`Counts`] without `thinned`, in the order of postcard.
+#[derive(Deserialize)]
+struct CountsOfVersion2 {
+    uplinks: u64,
+    duplicate: u64,
+    uplinks_quarantined: u64,
+    uplinks_decoded: u64,
+    measurements: u64,
+    stored: u64,
+    unchanged: u64,
+    late_duplicate: u64,
+    measurements_quarantined: u64,
+    stored_afterwards: u64,
+}
+
+impl From<StateOfVersion2> for PartitionState {
+    fn from(state: StateOfVersion2) -> Self {
+        let StateOfVersion2 { log_time, counts, registry, seen, fleet } = state;
+        let counts = Counts {
+            uplinks: counts.uplinks,
+            duplicate: counts.duplicate,
+            uplinks_quarantined: counts.uplinks_quarantined,
+            uplinks_decoded: counts.uplinks_decoded,
+            measurements: counts.measurements,
+            stored: counts.stored,
+            unchanged: counts.unchanged,
+            late_duplicate: counts.late_duplicate,
+            measurements_quarantined: counts.measurements_quarantined,
+            stored_afterwards: counts.stored_afterwards,
+            thinned: 0,
+        };
+        Self { log_time, counts, registry, seen, fleet, ..Self::default() }
+    }
 }
 
 impl PartitionState {

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::load::daemon::{Daemon, DaemonOptions};
 use crate::load::register::{Tokens, register};
 use crate::load::{Fleet, fresh};
+use crate::registry::QuotaChange;
 use crate::registry::admin::NewTenant;
 use crate::store::Store;
 use anyhow::bail;
@@ -43,6 +44,7 @@ pub(super) async fn register_fleet(store: &Store, fleet: &Fleet, tenant: &str) -
         heartbeat: "1 hour".into(),
         lateness_horizon: format!("{} microseconds", fleet.spec().lateness_horizon_us),
         class: "standard".into(),
+        quota: QuotaChange::default(),
     };
     let tokens = Tokens { write: new_token(), read: new_token() };
     let tenant = register(&mut store.client().await?, fleet, &tenant, &tokens).await?;

@@ -9,6 +9,7 @@ mod log;
 mod output;
 mod private;
 mod quarantine;
+mod quota;
 mod registry;
 mod serve;
 mod status;

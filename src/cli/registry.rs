@@ -1,5 +1,6 @@
 //! `weir class|tenant|template|decoder|device|token`
 
+use super::quota::{QuotaArgs, SetTenant};
 use super::{Settings, output};
 use crate::decoder::{self, templates};
 use crate::registry::admin::{self, Kind, NewClass, NewDevice, NewTemplate, NewTenant, NewToken};
@@ -36,12 +37,14 @@ pub(super) struct Name {
 }
 
 macro_rules! commands {
-    ($(#[$doc:meta])* $name:ident, $kind:expr, $add:ident) => {
+    ($(#[$doc:meta])* $name:ident, $kind:expr, $add:ident $(, $set:ident)?) => {
         $(#[$doc])*
         #[derive(Subcommand, Debug)]
         pub(super) enum $name {
             /// Add one.
             Add($add),
+            $(/// Change one.
+            Set($set),)?
             /// List them.
             List(List),
             /// Show one.
@@ -54,6 +57,7 @@ macro_rules! commands {
             pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
                 match self {
                     Self::Add(add) => add.run(settings).await,
+                    $(Self::Set(set) => $set::run(set, settings).await,)?
                     Self::List(list) => list.run(settings, $kind).await,
                     Self::Show(name) => name.show(settings, $kind).await,
                     Self::Remove(name) => name.remove(settings, $kind).await,
@@ -69,7 +73,7 @@ commands!(
 );
 commands!(
     /// Tenants.
-    Tenant, Kind::Tenant, AddTenant
+    Tenant, Kind::Tenant, AddTenant, SetTenant
 );
 commands!(
     /// Templates.
@@ -180,13 +184,16 @@ pub(super) struct AddTenant {
     /// Retention class.
     #[arg(long, default_value = "standard")]
     class: String,
+    #[command(flatten)]
+    quota: QuotaArgs,
 }
 
 impl AddTenant {
     async fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let Self { name, zone, heartbeat, lateness_horizon, class } = self;
+        let Self { name, zone, heartbeat, lateness_horizon, class, quota } = self;
         let client = settings.client().await?;
-        let no = admin::add_tenant(&client, &NewTenant { name, zone, heartbeat, lateness_horizon, class }).await?;
+        let quota = quota.change();
+        let no = admin::add_tenant(&client, &NewTenant { name, zone, heartbeat, lateness_horizon, class, quota }).await?;
         println!("Added tenant {no}.");
         Ok(())
     }

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The order of the table's columns.
 const COLUMNS: [&str; 5] = ["partition", "assumed", "log_end", "processed", "committed"];
+/// The same of the table of quotas.
+const QUOTAS: [&str; 6] = ["tenant", "per_second_max", "per_day_max", "over_quota", "measurements_today", "uplinks_over_today"];
 
 impl Status {
     pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
@@ -39,13 +41,16 @@ impl Status {
         println!("{ready}; database: {}; lag: {} records", status["database"].as_str().unwrap_or("?"), status["lag_records"]);
         let counts =
             |names: &[&str]| names.iter().map(|n| format!("{n} {}", status["counts"][*n])).collect::<Vec<_>>().join(", ");
-        println!("uplinks: {}", counts(&["uplinks", "uplinks_decoded", "duplicate", "uplinks_quarantined"]));
+        println!("uplinks: {}", counts(&["uplinks", "uplinks_decoded", "duplicate", "uplinks_quarantined", "thinned"]));
         println!(
             "measurements: {}",
             counts(&["measurements", "stored", "unchanged", "late_duplicate", "measurements_quarantined"])
         );
         for decoder in suspended(&status) {
             println!("{}", told(decoder));
+        }
+        if let Some(quotas) = status["quotas"].as_array().filter(|quotas| !quotas.is_empty()) {
+            super::output::print(quotas, &QUOTAS, false);
         }
         super::output::print(status["partitions"].as_array().map_or(&[], Vec::as_slice), &COLUMNS, false);
         Ok(())

@@ -28,6 +28,9 @@ impl Status {
 struct Item {
     index: usize,
     status: Status,
+    /// It is in the log, and will be set aside or thinned out.
+    #[serde(skip_serializing_if = "is_false")]
+    over_quota: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Document>,
 }
@@ -36,6 +39,9 @@ struct Item {
 #[derive(Serialize, Default)]
 pub(super) struct Batch {
     accepted: usize,
+    /// How many of the accepted are over a quota.
+    #[serde(skip_serializing_if = "is_zero")]
+    over_quota: usize,
     skipped: usize,
     rejected: usize,
     items: Vec<Item>,
@@ -65,7 +71,19 @@ impl Batch {
             Status::Skipped => &mut self.skipped,
             Status::Rejected => &mut self.rejected,
         } += 1;
-        self.items.push(Item { index: self.items.len(), status, problem });
+        self.items.push(Item { index: self.items.len(), status, over_quota: false, problem });
+    }
+
+    /// Marks all accepted items but the first so many as over a quota.
+    pub(super) fn mark_over_quota(&mut self, within: usize) {
+        self.over_quota = self.accepted.saturating_sub(within);
+        let accepted = self.items.iter_mut().filter(|item| item.status == Status::Accepted);
+        accepted.skip(within).for_each(|item| item.over_quota = true);
+    }
+
+    /// How many items are over a quota.
+    pub(super) fn over_quota(&self) -> usize {
+        self.over_quota
     }
 
     /// How many items ended in each way.
@@ -96,10 +114,23 @@ impl IntoResponse for Batch {
 #[derive(Serialize)]
 pub(super) struct Single {
     pub(super) status: Status,
+    /// It is in the log, and will be set aside or thinned out.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) over_quota: bool,
 }
 
 impl IntoResponse for Single {
     fn into_response(self) -> Response {
         axum::Json(self).into_response()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

@@ -1,56 +1,45 @@
-//! Reads a body within its bounds: size after decompression, time, and room for all bodies together.
+//! Reads a body within its bounds: size after decompression, time, and room for all bodies together, which tenants share
+//! fairly.
 
+use super::fair::{FairRoom, NoRoom, Place};
 use super::framing::Framing;
+use super::intake::IntakeError;
 use super::limits::Limits;
 use super::problem::{Problem, shorten};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
+use dataflows::model::TenantNo;
 use futures_util::StreamExt;
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The room that all bodies share. Unit: bytes.
-#[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
-
-impl Room {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-}
-
-/// A whole body, with its share of the room until it is dropped.
+/// A whole body, with its place in the room until it is dropped.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
-    _share: Option<OwnedSemaphorePermit>,
+    _place: Place,
 }
 
-/// Reads a body to its end. It comes decompressed.
+/// Reads a tenant's body to its end. It comes decompressed.
 ///
 /// Errors: it is too large, too slow, breaks off, or there is no room for it.
-pub(super) async fn read(body: Body, limits: &Limits, room: &Room) -> Result<Whole, Problem> {
-    let read = read_to_end(body, limits, room);
+pub(super) async fn read(body: Body, limits: &Limits, room: &FairRoom, tenant: TenantNo) -> Result<Whole, Problem> {
+    let read = read_to_end(body, limits, room.enter(tenant));
     tokio::time::timeout(limits.body_timeout, read).await.unwrap_or(Err(Problem::Slow(limits.body_timeout.as_secs())))
 }
 
-async fn read_to_end(body: Body, limits: &Limits, room: &Room) -> Result<Whole, Problem> {
+async fn read_to_end(body: Body, limits: &Limits, mut place: Place) -> Result<Whole, Problem> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
-    let mut share: Option<OwnedSemaphorePermit> = None;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Problem::Unreadable)?;
         if bytes.len() + chunk.len() > limits.body_bytes_max {
             return Err(Problem::too_large(limits));
         }
-        let length = u32::try_from(chunk.len()).map_err(|_| Problem::too_large(limits))?;
-        let more = room.0.clone().try_acquire_many_owned(length).map_err(|_| Problem::Crowded)?;
-        match &mut share {
-            Some(share) => share.merge(more),
-            None => share = Some(more),
-        }
+        place.grow(chunk.len()).map_err(|no_room| match no_room {
+            NoRoom::Full => Problem::Crowded,
+            NoRoom::AboveShare => IntakeError::AboveShare.into(),
+        })?;
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Whole { bytes, _share: share })
+    Ok(Whole { bytes, _place: place })
 }
 
 /// Checks what the headers say of a body, before any of it is read.

@@ -4,18 +4,21 @@
 //! checked before the body is read, and the body is read before the log is asked.
 
 use super::answer::{Batch, Single, Status};
-use super::body::{self, Room};
+use super::body;
+use super::fair::FairRoom;
 use super::framing::{Framing, Items, split};
 use super::intake::{Access, Intake};
 use super::limits::Limits;
 use super::problem::Problem;
 use super::shape::{Context, Parsed, Shape};
+use super::strangers::Strangers;
 use super::{auth, chirpstack, metrics};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use dataflows::model::{EventTime, Uplink};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -26,7 +29,8 @@ pub type Clock = Arc<dyn Fn() -> EventTime + Send + Sync>;
 struct Door<I> {
     intake: Arc<I>,
     limits: Limits,
-    room: Room,
+    room: FairRoom,
+    strangers: Strangers,
     clock: Clock,
 }
 
@@ -35,8 +39,8 @@ struct Door<I> {
 ///
 /// It has a fallback that answers 404 as a problem, so a router that is merged with it has none.
 pub fn router<I: Intake>(intake: Arc<I>, limits: Limits, clock: Clock) -> Router {
-    let room = Room::new(limits.bodies_bytes_max);
-    let door = Arc::new(Door { intake, limits, room, clock });
+    let (room, strangers) = (FairRoom::new(limits.bodies_bytes_max), Strangers::default());
+    let door = Arc::new(Door { intake, limits, room, strangers, clock });
     Router::new()
         .route("/v1/ttn", only_post(post(|door, request| receive::<I>(door, "ttn", Shape::Ttn, request))))
         .route(
@@ -66,19 +70,29 @@ async fn receive<I: Intake>(State(door): State<Arc<Door<I>>>, route: &'static st
 
 impl<I: Intake> Door<I> {
     async fn receive(&self, shape: Shape, request: Request) -> Result<Response, Problem> {
-        let access = self.intake.authenticate(&auth::token(request.headers())?).ok_or(Problem::UnknownToken)?;
+        let token = auth::token(request.headers())?;
+        let access = self.intake.authenticate(&token).ok_or_else(|| self.unknown(&request))?;
         if !access.may_write {
             return Err(Problem::ReadOnly(access.name.to_string()));
         }
+        self.intake.admits(&access)?;
         let framing = body::check_headers(request.headers(), &self.limits)?;
-        let body = body::read(request.into_body(), &self.limits, &self.room).await?;
+        let body = body::read(request.into_body(), &self.limits, &self.room, access.tenant).await?;
         metrics::body(body.bytes.len());
-        let (uplinks, answer) = self.parse(shape, framing, &access, &body.bytes)?;
+        let (uplinks, mut answer) = self.parse(shape, framing, &access, &body.bytes)?;
         drop(body);
         if !uplinks.is_empty() {
-            self.intake.accept(&access, uplinks).await?;
+            let accepted = self.intake.accept(&access, uplinks).await?;
+            answer.mark_over_quota(accepted.within_quota);
         }
         Ok(answer.count(shape).into_response())
+    }
+
+    /// Says that a token is unknown, or to wait before the next one.
+    fn unknown(&self, request: &Request) -> Problem {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let wait_s = peer.and_then(|ConnectInfo(peer)| self.strangers.tried(peer.ip(), (self.clock)()));
+        wait_s.map_or(Problem::UnknownToken, |wait_s| Problem::Stranger { wait_s })
     }
 
     /// Gives the uplinks of a body, and the answer that holds if the log takes them.
@@ -95,7 +109,7 @@ impl<I: Intake> Door<I> {
         };
         let answer = match split(body, framing, self.limits.items_max)? {
             Items::Single(item) => match parse(item) {
-                Ok(status) => Answer::Single(status),
+                Ok(status) => Answer::Single(Single { status, over_quota: false }),
                 Err(problem) => {
                     metrics::items(shape, Status::Rejected, 1);
                     return Err(problem);
@@ -112,16 +126,30 @@ impl<I: Intake> Door<I> {
 }
 
 enum Answer {
-    Single(Status),
+    Single(Single),
     Batch(Batch),
 }
 
 impl Answer {
+    /// Says that all accepted uplinks but the first so many are over a quota.
+    fn mark_over_quota(&mut self, within: usize) {
+        match self {
+            Self::Single(single) => single.over_quota = single.status == Status::Accepted && within == 0,
+            Self::Batch(batch) => batch.mark_over_quota(within),
+        }
+    }
+
     /// Counts the items, once it is certain that the answer holds.
     fn count(self, shape: Shape) -> Self {
         match &self {
-            Self::Single(status) => metrics::items(shape, *status, 1),
-            Self::Batch(batch) => batch.counts().into_iter().for_each(|(status, count)| metrics::items(shape, status, count)),
+            Self::Single(single) => {
+                metrics::items(shape, single.status, 1);
+                metrics::over_quota(usize::from(single.over_quota));
+            }
+            Self::Batch(batch) => {
+                batch.counts().into_iter().for_each(|(status, count)| metrics::items(shape, status, count));
+                metrics::over_quota(batch.over_quota());
+            }
         }
         self
     }
@@ -130,7 +158,7 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         match self {
-            Self::Single(status) => Single { status }.into_response(),
+            Self::Single(single) => single.into_response(),
             Self::Batch(batch) => batch.into_response(),
         }
     }

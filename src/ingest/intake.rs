@@ -13,10 +13,22 @@ pub trait Intake: Send + Sync + 'static {
     /// fields that came decoded are not kept.
     fn decodes(&self, access: &Access, device: &DeviceId) -> bool;
 
+    /// Tells whether the sender may send now, before anything of its body is read.
+    ///
+    /// Errors: it sends far more than its tenant's quota.
+    fn admits(&self, access: &Access) -> Result<(), IntakeError>;
+
     /// Appends to the log, all or none, and resolves after the fsync.
     ///
     /// Errors: the log did not take them; none of them is in it.
-    fn accept(&self, access: &Access, uplinks: Vec<Uplink>) -> impl Future<Output = Result<(), IntakeError>> + Send;
+    fn accept(&self, access: &Access, uplinks: Vec<Uplink>) -> impl Future<Output = Result<Accepted, IntakeError>> + Send;
+}
+
+/// Uplinks that are in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The first so many are within the tenant's quotas; those behind are set aside or thinned out, as the tenant wants it.
+    pub within_quota: usize,
 }
 
 /// What a token opens.
@@ -34,7 +46,7 @@ pub struct Access {
     pub name: Arc<str>,
 }
 
-/// Why the log took nothing. All but the last pass: the sender may try again.
+/// Why nothing was taken. All but the last pass: the sender may try again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The log has reached its size bound or the disk its end.
@@ -46,6 +58,18 @@ pub enum IntakeError {
     /// The machine's clock jumped, so that log times could not be trusted.
     #[error("the clock of this machine jumped: set it right, then send again")]
     Clock,
+    /// The tenant has as much on its way as its share is.
+    #[error("this tenant has more on its way into weir than its share: send less at once, and again in a moment")]
+    AboveShare,
+    /// The tenant sends far more than its quota, and has for longer than a burst.
+    #[error(
+        "this tenant sends more than ten times its quota of measurements a second: send less, or have the quota raised \
+         (`weir tenant set`)"
+    )]
+    Abuse {
+        /// After which it may send again. Unit: seconds.
+        wait_s: u32,
+    },
     /// The daemon is being stopped.
     #[error("weir is stopping: send again in a moment")]
     Stopping,
@@ -66,7 +90,8 @@ impl IntakeError {
     /// How long a sender should wait before it tries again; none where that is no use. Unit: seconds.
     pub fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::Busy => Some(1),
+            Self::Busy | Self::AboveShare => Some(1),
+            Self::Abuse { wait_s } => Some(wait_s),
             Self::Stopping => Some(5),
             Self::Full | Self::Clock | Self::Failed => Some(60),
             Self::TooLarge { .. } => None,

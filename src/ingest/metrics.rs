@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const REQUESTS: &str = "weir_ingest_requests_total";
 /// Items of requests, by `shape` and `outcome`: `accepted`, `skipped` or `rejected`.
 pub const UPLINKS: &str = "weir_ingest_uplinks_total";
+/// Accepted items that are over a quota of their tenant.
+pub const OVER_QUOTA: &str = "weir_ingest_over_quota_total";
 /// From the head of a request to its answer, the fsync included. Unit: seconds.
 pub const SECONDS: &str = "weir_ingest_seconds";
 /// Bodies, after decompression. Unit: bytes.
@@ -18,6 +20,7 @@ pub const BYTES: &str = "weir_ingest_bytes_total";
 pub fn describe() {
     describe_counter!(REQUESTS, "Requests to the ingest routes, by route and HTTP code");
     describe_counter!(UPLINKS, "Items of ingest requests, by shape and outcome");
+    describe_counter!(OVER_QUOTA, "Accepted items that are over a quota of their tenant");
     describe_histogram!(SECONDS, Unit::Seconds, "From the head of an ingest request to its answer");
     describe_counter!(BYTES, Unit::Bytes, "Bodies of ingest requests, after decompression");
 }
@@ -34,5 +37,11 @@ pub(super) fn body(bytes: usize) {
 pub(super) fn items(shape: Shape, outcome: Status, count: usize) {
     if count > 0 {
         counter!(UPLINKS, "shape" => shape.as_str(), "outcome" => outcome.as_str()).increment(count as u64);
+    }
+}
+
+pub(super) fn over_quota(count: usize) {
+    if count > 0 {
+        counter!(OVER_QUOTA).increment(count as u64);
     }
 }

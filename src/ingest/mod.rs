@@ -6,12 +6,14 @@
 //! - `http` is the thin part: authenticate, read, parse, accept, answer.
 //! - `ttn`, `chirpstack`, `own` are pure parsers, one [`Shape`] each; `json`, `time` and `payload` serve them.
 //! - `framing` cuts a body into items, `body` reads one within its limits.
+//! - `fair` keeps one tenant's flood from the others, `strangers` tells who knocks in vain to wait.
 //! - `problem` is the full list of what can be wrong (RFC 9457).
 
 mod answer;
 mod auth;
 mod body;
 mod chirpstack;
+mod fair;
 mod framing;
 mod http;
 mod intake;
@@ -22,13 +24,15 @@ mod own;
 mod payload;
 mod problem;
 mod shape;
+mod strangers;
 mod time;
 mod ttn;
 
 pub use chirpstack::Event;
+pub use fair::{FairRoom, NoRoom, Place};
 pub use framing::{Framing, Items, split};
 pub use http::{Clock, router};
-pub use intake::{Access, Intake, IntakeError};
+pub use intake::{Accepted, Access, Intake, IntakeError};
 pub use limits::Limits;
 pub use problem::Problem;
 pub use shape::{Context, Parsed, Shape};

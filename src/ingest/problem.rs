@@ -36,6 +36,14 @@ pub enum Problem {
     /// Nobody has this token.
     #[error("this token is unknown: make one with `weir token`, and look for white space or quotes around it")]
     UnknownToken,
+    /// Nobody has this token, nor had the many others that came from there.
+    #[error(
+        "this token is unknown, as were many others from this address: look at what sends there, and wait before you try again"
+    )]
+    Stranger {
+        /// How long. Unit: seconds.
+        wait_s: u32,
+    },
     /// The token may only read.
     #[error("the token {0:?} may not write: use one that may (`weir token`)")]
     ReadOnly(String),
@@ -133,6 +141,7 @@ impl Problem {
             Self::Slow(_) => (StatusCode::REQUEST_TIMEOUT, "slow_body", "Body too slow"),
             Self::NoToken => (StatusCode::UNAUTHORIZED, "no_token", "Token missing"),
             Self::UnknownToken => (StatusCode::UNAUTHORIZED, "unknown_token", "Token unknown"),
+            Self::Stranger { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_unknown_tokens", "Too many unknown tokens"),
             Self::ReadOnly(_) => (StatusCode::FORBIDDEN, "read_only_token", "Token may not write"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Nothing here"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
@@ -147,6 +156,8 @@ impl Problem {
             Self::Refused(IntakeError::Clock) => (StatusCode::SERVICE_UNAVAILABLE, "clock_jumped", "Clock jumped"),
             Self::Refused(IntakeError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping"),
             Self::Refused(IntakeError::Failed) => (StatusCode::SERVICE_UNAVAILABLE, "log_failed", "Log not written"),
+            Self::Refused(IntakeError::AboveShare) => (StatusCode::TOO_MANY_REQUESTS, "above_share", "More than a fair share"),
+            Self::Refused(IntakeError::Abuse { .. }) => (StatusCode::TOO_MANY_REQUESTS, "far_over_quota", "Far over the quota"),
             Self::Refused(IntakeError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "append_too_large", "Batch too large"),
             Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, "crowded", "Too much at once"),
         }
@@ -172,6 +183,7 @@ impl Problem {
     fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::Refused(error) => error.retry_after_s(),
+            Self::Stranger { wait_s } => Some(*wait_s),
             Self::Crowded => IntakeError::Busy.retry_after_s(),
             _ => None,
         }

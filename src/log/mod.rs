@@ -53,6 +53,7 @@ pub use status::{PartitionStatus, Status, Truncated};
 
 use bytes::Bytes;
 use dataflows::model::{LogTime, Offset, Partition};
+pub use queue::Held;
 use queue::{Answer, Author};
 use shared::Shared;
 use std::path::Path;
@@ -130,13 +131,30 @@ impl Log {
         self.inner.shared.options.record_bytes_max
     }
 
+    /// Gives the size of what may wait to be written. Unit: bytes.
+    pub fn queue_bytes_max(&self) -> usize {
+        self.inner.shared.options.queue_bytes_max
+    }
+
+    /// Gives what records take while they wait to be written. Unit: bytes.
+    pub fn waiting_bytes(records: &[NewRecord]) -> usize {
+        queue::bytes(records)
+    }
+
     /// Appends records, all or none, and gives their offsets in the order given, after the fsync.
     ///
     /// Dropping the future does not take the append back.
     ///
     /// Errors: at once if too much waits already or a limit is passed; later if the disk refuses.
     pub async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
-        answer(self.submit(Author::Sender, records)?).await
+        answer(self.submit(Author::Sender, records, None)?).await
+    }
+
+    /// Does as [`Self::append`], and drops `held` when the append is done with, also when nobody waits for its answer any more.
+    ///
+    /// Errors: as [`Self::append`].
+    pub async fn append_holding(&self, records: Vec<NewRecord>, held: Held) -> Result<Vec<Offset>, AppendError> {
+        answer(self.submit(Author::Sender, records, Some(held))?).await
     }
 
     /// Does as [`Self::append`] with a few small records of the daemon's own, such as verdicts and ticks: without
@@ -145,21 +163,21 @@ impl Log {
     ///
     /// Errors: as [`Self::append`]; `Full` only when that room is used up too.
     pub async fn append_own(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
-        answer(self.submit(Author::Daemon, records)?).await
+        answer(self.submit(Author::Daemon, records, None)?).await
     }
 
     /// Does as [`Self::append_own`], on a thread that may wait.
     ///
     /// Panics: on a thread that runs async tasks.
     pub fn append_own_blocking(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
-        answer_blocking(self.submit(Author::Daemon, records)?)
+        answer_blocking(self.submit(Author::Daemon, records, None)?)
     }
 
     /// Does as [`Self::append`], on a thread that may wait.
     ///
     /// Panics: on a thread that runs async tasks.
     pub fn append_blocking(&self, records: Vec<NewRecord>) -> Result<Vec<Offset>, AppendError> {
-        answer_blocking(self.submit(Author::Sender, records)?)
+        answer_blocking(self.submit(Author::Sender, records, None)?)
     }
 
     /// Gives the first kept offset of a partition.
@@ -240,7 +258,12 @@ impl Log {
     }
 
     /// None: there is nothing to append.
-    fn submit(&self, author: Author, records: Vec<NewRecord>) -> Result<Option<oneshot::Receiver<Answer>>, AppendError> {
+    fn submit(
+        &self,
+        author: Author,
+        records: Vec<NewRecord>,
+        held: Option<Held>,
+    ) -> Result<Option<oneshot::Receiver<Answer>>, AppendError> {
         let Shared { identity, options, queue, .. } = &*self.inner.shared;
         for NewRecord { partition, body } in &records {
             if partition.0 >= identity.partitions {
@@ -254,7 +277,7 @@ impl Log {
         if bytes > options.append_bytes_max {
             return Err(AppendError::AppendTooLarge { bytes, max: options.append_bytes_max });
         }
-        if records.is_empty() { Ok(None) } else { queue.push(author, records).map(Some) }
+        if records.is_empty() { Ok(None) } else { queue.push(author, records, held).map(Some) }
     }
 }
 

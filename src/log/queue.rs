@@ -26,11 +26,17 @@ pub(super) struct Job {
     pub(super) records: Vec<NewRecord>,
     pub(super) bytes: usize,
     pub(super) answer: oneshot::Sender<Answer>,
+    /// What whoever appends has set aside for it.
+    pub(super) held: Option<Held>,
 }
+
+/// Something that is dropped when an append is done with, whether or not anybody waits for its answer.
+pub type Held = Box<dyn Send>;
 
 impl Job {
     /// Tells its author what became of it; who no longer waits does not want the answer.
     pub(super) fn answer(self, answer: Answer) {
+        drop(self.held);
         let _ = self.answer.send(answer);
     }
 }
@@ -57,7 +63,12 @@ impl Queue {
     /// Puts an append at the end. The daemon's own always fit: few wait, for who appends one waits for its answer.
     ///
     /// Errors: `Busy` if it does not fit, `Closed`.
-    pub(super) fn push(&self, author: Author, records: Vec<NewRecord>) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    pub(super) fn push(
+        &self,
+        author: Author,
+        records: Vec<NewRecord>,
+        held: Option<Held>,
+    ) -> Result<oneshot::Receiver<Answer>, AppendError> {
         let bytes = bytes(&records);
         let mut waiting = self.waiting();
         if waiting.closed {
@@ -68,7 +79,7 @@ impl Queue {
         }
         let (answer, receiver) = oneshot::channel();
         waiting.bytes += bytes;
-        waiting.jobs.push_back(Job { author, records, bytes, answer });
+        waiting.jobs.push_back(Job { author, records, bytes, answer, held });
         self.changed.notify_one();
         Ok(receiver)
     }
@@ -120,4 +131,30 @@ const UNPOISONED: &str = "nothing panics while it holds the queue";
 /// What records take in a group. Unit: bytes.
 pub(super) fn bytes(records: &[NewRecord]) -> usize {
     records.iter().map(|record| record.body.len() + RECORD_OVERHEAD_BYTES).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataflows::model::Partition;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_held_for_an_append_is_held_until_it_is_done_with_though_its_sender_has_gone() {
+        let queue = Queue::new(1000);
+        let held = Arc::new(());
+        let push = || {
+            let record = NewRecord { partition: Partition(0), body: vec![0; 10] };
+            drop(queue.push(Author::Sender, vec![record], Some(Box::new(Arc::clone(&held)))).unwrap());
+        };
+        push();
+        assert_eq!(Arc::strong_count(&held), 2);
+        let jobs = queue.take(1000).unwrap();
+        assert_eq!(Arc::strong_count(&held), 2, "it is being written");
+        jobs.into_iter().for_each(|job| job.answer(Ok(vec![])));
+        assert_eq!(Arc::strong_count(&held), 1);
+        push();
+        queue.abandon();
+        assert_eq!(Arc::strong_count(&held), 1, "it will never be written");
+    }
 }

@@ -1,7 +1,8 @@
 //! What people add, list, show and remove: plain statements on the registry's tables. The daemon
 //! notices by itself.
 
-use super::{FieldsError, TokenHash, fields_from_json, tables};
+pub use super::kind::Kind;
+use super::{FieldsError, QuotaChange, TokenHash, fields_from_json, tables};
 use dataflows::model::{DeviceId, DeviceIdError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -100,6 +101,8 @@ pub struct NewTenant {
     pub lateness_horizon: String,
     /// Name of its retention class.
     pub class: String,
+    /// Its quotas, where they are not none.
+    pub quota: QuotaChange,
 }
 
 /// What a new template is.
@@ -161,9 +164,15 @@ pub async fn add_class(client: &Client, new: &NewClass) -> Result<i16, AdminErro
 pub async fn add_tenant(client: &Client, new: &NewTenant) -> Result<i32, AdminError> {
     tables::known_zone(Some(&new.zone)).map_err(AdminError::Zone)?;
     let class: i16 = by_name(client, "class", "SELECT class_no FROM retention_class WHERE name = $1", &new.class).await?;
-    let sql = "INSERT INTO tenant (name, zone, heartbeat, lateness_horizon, class_no)
-               VALUES ($1, $2, $3::text::interval, $4::text::interval, $5) RETURNING tenant_no";
-    one(client, "tenant", &new.name, sql, &[&new.name, &new.zone, &new.heartbeat, &new.lateness_horizon, &class]).await
+    let sql = "INSERT INTO tenant (name, zone, heartbeat, lateness_horizon, class_no, measurements_per_second_max,
+                                   measurements_per_day_max, over_quota, thin_interval)
+               VALUES ($1, $2, $3::text::interval, $4::text::interval, $5, $6, $7, coalesce($8, 'quarantine'),
+                       coalesce($9::text::interval, '15 minutes')) RETURNING tenant_no";
+    let NewTenant { name, zone, heartbeat, lateness_horizon, quota, .. } = new;
+    let (per_second, per_day) = (quota.per_second_max.flatten(), quota.per_day_max.flatten());
+    let values: [&(dyn ToSql + Sync); 9] =
+        [name, zone, heartbeat, lateness_horizon, &class, &per_second, &per_day, &quota.over_quota, &quota.thin_interval];
+    one(client, "tenant", name, sql, &values).await
 }
 
 /// Adds a decoder's body, or finds that it is there, and gives its hash.
@@ -230,97 +239,6 @@ pub async fn add_token(client: &Client, new: &NewToken, token: &str) -> Result<(
     let values: [&(dyn ToSql + Sync); 6] = [&hash.as_slice(), &tenant, &new.name, &new.may_write, &new.may_read, &provision];
     one::<i32>(client, "token", &new.name, sql, &values).await?;
     Ok(())
-}
-
-/// Things that are listed, shown and removed by name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Retention classes, by name.
-    Class,
-    /// Tenants, by name.
-    Tenant,
-    /// Templates, by name.
-    Template,
-    /// Decoders, by the first digits of their hash.
-    Decoder,
-    /// Devices, by id.
-    Device,
-    /// Tokens, by name.
-    Token,
-}
-
-impl Kind {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Class => "class",
-            Self::Tenant => "tenant",
-            Self::Template => "template",
-            Self::Decoder => "decoder",
-            Self::Device => "device",
-            Self::Token => "token",
-        }
-    }
-
-    /// What is listed, in the order in which it is read best.
-    pub fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Class => &["no", "name", "raw_retention", "rollup_retention", "chunk_interval", "compress_after", "tenants"],
-            Self::Tenant => &["no", "name", "zone", "heartbeat", "lateness_horizon", "class", "devices"],
-            Self::Template => &["no", "tenant", "name", "decoding", "decoder", "devices", "fields"],
-            Self::Decoder => &["decoder", "kind", "name", "bytes", "suspended", "added_at"],
-            Self::Device => &["no", "tenant", "id", "name", "template", "zone", "variables", "provisioned", "added_at"],
-            Self::Token => &["tenant", "name", "may_write", "may_read", "provision", "added_at"],
-        }
-    }
-
-    /// What is listed, with the columns `tenant` and `key` to choose by.
-    fn listing(self) -> &'static str {
-        match self {
-            Self::Class => {
-                "SELECT c.name AS key, NULL::text AS tenant, c.class_no AS no, c.name, c.raw_retention::text, c.rollup_retention::text,
-                        c.chunk_interval::text, c.compress_after::text, (SELECT count(*) FROM tenant t WHERE t.class_no = c.class_no) AS tenants
-                 FROM retention_class c"
-            }
-            Self::Tenant => {
-                "SELECT t.name AS key, NULL::text AS tenant, t.tenant_no AS no, t.name, t.zone, t.heartbeat::text, t.lateness_horizon::text,
-                        c.name AS class, (SELECT count(*) FROM device d WHERE d.tenant_no = t.tenant_no) AS devices
-                 FROM tenant t JOIN retention_class c USING (class_no)"
-            }
-            Self::Template => {
-                "SELECT t.name AS key, n.name AS tenant, t.template_no AS no, t.name, t.decoding, left(encode(t.decoder_hash, 'hex'), 12) AS decoder,
-                        t.fields, (SELECT count(*) FROM device d WHERE d.template_no = t.template_no) AS devices
-                 FROM template t LEFT JOIN tenant n USING (tenant_no)"
-            }
-            Self::Decoder => {
-                "SELECT left(encode(hash, 'hex'), 12) AS key, NULL::text AS tenant, left(encode(hash, 'hex'), 12) AS decoder, kind, name,
-                        octet_length(body) AS bytes, added_at FROM decoder"
-            }
-            Self::Device => {
-                "SELECT d.id AS key, n.name AS tenant, d.device_no AS no, d.id, d.name, t.name AS template, d.zone, d.variables, d.provisioned,
-                        d.added_at
-                 FROM device d JOIN tenant n USING (tenant_no) JOIN template t USING (template_no)"
-            }
-            Self::Token => {
-                "SELECT a.name AS key, n.name AS tenant, a.name, a.may_write, a.may_read, t.name AS provision, a.added_at
-                 FROM api_token a JOIN tenant n USING (tenant_no) LEFT JOIN template t ON t.template_no = a.provision_template_no"
-            }
-        }
-    }
-
-    /// Removes one, by its name and the tenant that it belongs to, if it belongs to one.
-    fn removal(self) -> &'static str {
-        match self {
-            Self::Class => "DELETE FROM retention_class WHERE name = $1 AND $2::text IS NULL",
-            Self::Tenant => "DELETE FROM tenant WHERE name = $1 AND $2::text IS NULL",
-            Self::Template => {
-                "DELETE FROM template WHERE name = $1
-                 AND tenant_no IS NOT DISTINCT FROM (SELECT tenant_no FROM tenant WHERE name = $2)"
-            }
-            Self::Decoder => "DELETE FROM decoder WHERE left(encode(hash, 'hex'), 12) = $1 AND $2::text IS NULL",
-            Self::Device => "DELETE FROM device WHERE id = $1 AND tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2)",
-            Self::Token => "DELETE FROM api_token WHERE name = $1 AND tenant_no = (SELECT tenant_no FROM tenant WHERE name = $2)",
-        }
-    }
 }
 
 /// Lists things, one JSON object each, at most `limit`; of one tenant, where one is named.

@@ -6,7 +6,7 @@ use super::effect::DeviceKey;
 use super::reconcile::{self, Wanted};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::tables::BadRow;
-use super::{InEffect, Token, TokenHash};
+use super::{InEffect, Quotas, Token, TokenHash, quota, tokens};
 use crate::codec::{self, CodecError, Kind};
 use crate::log::{AppendError, Log, NewRecord, ReadError};
 use dataflows::model::{Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Record, RegistryChange, TemplateNo, TenantNo};
@@ -88,6 +88,8 @@ pub struct Directory {
 struct State {
     effect: InEffect,
     tokens: BTreeMap<TokenHash, Token>,
+    /// Shared with whoever asks, and replaced as a whole.
+    quotas: Arc<Quotas>,
     /// Devices that were given a number whose record is on its way into the log.
     allotted: HashMap<DeviceKey, Allotted>,
     /// The newest record that was confirmed of each device, since nothing was on its way last: answers
@@ -116,6 +118,7 @@ impl Directory {
         });
         let snapshot = snapshot.filter(|s| s.log == log.id() && s.positions.len() == usize::from(log.partitions()));
         let nothing = || vec![Offset(0); usize::from(log.partitions())];
+        let quotas = Arc::new(snapshot.as_ref().map(|s| s.quotas.clone()).unwrap_or_default());
         let (mut effect, tokens, positions) = match snapshot {
             // The log lost its end: what the snapshot has from there took no effect.
             Some(s) if (0..).map(Partition).zip(&s.positions).any(|(p, position)| *position > log.end(p)) => {
@@ -126,7 +129,7 @@ impl Directory {
             None => (InEffect::default(), BTreeMap::new(), nothing()),
         };
         catch_up(&log, &positions, &mut effect)?;
-        let state = State { effect, tokens, allotted: HashMap::new(), newest: HashMap::new(), changed: false };
+        let state = State { effect, tokens, quotas, allotted: HashMap::new(), newest: HashMap::new(), changed: false };
         Ok(Self { path, log, state: Mutex::new(state), in_flight: Arc::default() })
     }
 
@@ -138,6 +141,11 @@ impl Directory {
     /// Tells who bears a token.
     pub fn token(&self, token: &str) -> Option<Token> {
         self.state().tokens.get(&TokenHash::of(token)).cloned()
+    }
+
+    /// Gives the quotas in force: what the tables said last.
+    pub fn quotas(&self) -> Arc<Quotas> {
+        Arc::clone(&self.state().quotas)
     }
 
     /// Whether the template of a device decodes its uplinks itself. Unknown devices are judged by
@@ -262,7 +270,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes what is wanted take effect: appends the differences, and takes over the tokens. What a
+    /// Makes what is wanted take effect: takes over the quotas, appends the differences, and takes over the tokens. What a
     /// token may no longer do, it may no longer do before; what it may do newly, only after.
     ///
     /// Errors: as [`Directory::check`]; the log refuses.
@@ -270,9 +278,12 @@ impl Directory {
         self.check(&wanted)?;
         let (changes, mut bad) = {
             let mut state = self.state();
-            let narrowed = narrowed(&state.tokens, &wanted.tokens);
+            let narrowed = tokens::narrowed(&state.tokens, &wanted.tokens);
             state.changed |= state.tokens != narrowed;
             state.tokens = narrowed;
+            let quotas = quota::in_force(&state.quotas, &mut wanted);
+            state.changed |= *state.quotas != quotas;
+            state.quotas = Arc::new(quotas);
             let bad = wanted.leave_clashes(&state.effect);
             (reconcile::changes(&wanted, &state.effect), bad)
         };
@@ -329,7 +340,8 @@ impl Directory {
             }
             state.changed = false;
             let positions = (0..self.log.partitions()).map(|p| self.log.end(Partition(p))).collect();
-            Snapshot { log: self.log.id(), positions, effect: state.effect.clone(), tokens: state.tokens.clone() }
+            let (effect, tokens, quotas) = (state.effect.clone(), state.tokens.clone(), Quotas::clone(&state.quotas));
+            Snapshot { log: self.log.id(), positions, effect, tokens, quotas }
         };
         let path = self.path.clone();
         let saved = tokio::task::spawn_blocking(move || snapshot.save(&path)).await.expect("saving a snapshot does not panic");
@@ -352,17 +364,6 @@ fn device_key(change: &RegistryChange) -> Option<DeviceKey> {
         RegistryChange::DeviceRemoved { tenant, id } => Some((*tenant, id.clone())),
         _ => None,
     }
-}
-
-/// The tokens of `now` that are still wanted, with what both say that they may do.
-fn narrowed(now: &BTreeMap<TokenHash, Token>, wanted: &BTreeMap<TokenHash, Token>) -> BTreeMap<TokenHash, Token> {
-    let both = |(hash, token): (&TokenHash, &Token)| {
-        let wanted = wanted.get(hash).filter(|wanted| wanted.tenant == token.tenant)?;
-        let (may_write, may_read) = (token.may_write && wanted.may_write, token.may_read && wanted.may_read);
-        let provision = token.provision.filter(|_| wanted.provision.is_some());
-        Some((*hash, Token { may_write, may_read, provision, ..token.clone() }))
-    };
-    now.iter().filter_map(both).collect()
 }
 
 /// Takes in the registry records of all partitions from `positions` on.

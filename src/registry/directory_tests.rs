@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::log::{Clock, LogOptions};
-use dataflows::model::{Policy, Template, Tenant};
+use crate::registry::Quota;
+use dataflows::model::{Policy, Template, Tenant, Treatment};
 
 const TENANT: TenantNo = TenantNo(1);
 const TEMPLATE: TemplateNo = TemplateNo(1);
@@ -146,4 +147,27 @@ async fn a_snapshot_ahead_of_the_log_is_not_believed() {
     assert_eq!(directory.devices(), 0, "no record of the log makes it");
     assert!(directory.token("old").is_some());
     assert_eq!(directory.state().effect.provisioned_count[&Partition(0)], 5, "numbers are not given again");
+}
+
+#[tokio::test]
+async fn quotas_are_in_force_without_a_database_and_stay_where_their_row_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = open(dir.path());
+    let quota = |max| {
+        let treatment = Treatment::Quarantine;
+        [(TENANT, Quota { tenant: "t".into(), per_second_max: Some(max), per_day_max: None, treatment })]
+    };
+    directory.reconcile(Wanted { quotas: quota(5).into(), ..wanted(&[]) }).await.unwrap();
+    let unusable = Wanted { kept_quotas: [TENANT].into(), ..wanted(&[]) };
+    directory.reconcile(unusable).await.unwrap();
+    assert_eq!(*directory.quotas(), quota(5).into());
+    directory.save(false).await.unwrap();
+    drop(directory);
+
+    let directory = open(dir.path());
+    assert_eq!(*directory.quotas(), quota(5).into(), "from the local copy alone");
+    let reconciled = directory.reconcile(Wanted { quotas: quota(6).into(), ..wanted(&[]) }).await.unwrap();
+    assert_eq!((reconciled.changes, &*directory.quotas()), (0, &quota(6).into()), "the log has no part in it");
+    directory.reconcile(wanted(&[])).await.unwrap();
+    assert!(directory.quotas().is_empty(), "it was lifted");
 }

@@ -1,4 +1,4 @@
-//! Owns what is in effect: tenants, templates, devices and tokens.
+//! Owns what is in effect: tenants, templates, devices, tokens and quotas.
 //!
 //! The tables say what is *wanted*, and any application may write them. The log says what *took
 //! effect*, and from which offset on. [`reconcile`] compares the two by content and appends the
@@ -10,6 +10,8 @@ pub mod admin;
 mod directory;
 mod effect;
 mod fields;
+mod kind;
+mod quota;
 pub mod reconcile;
 mod snapshot;
 pub mod tables;
@@ -18,5 +20,6 @@ mod tokens;
 pub use directory::{Directory, DirectoryError, Reconciled};
 pub use effect::InEffect;
 pub use fields::{FieldsError, fields_from_json};
+pub use quota::{Quota, QuotaChange, Quotas};
 pub use reconcile::Wanted;
 pub use tokens::{Token, TokenHash};

@@ -2,7 +2,7 @@
 
 use super::effect::{DeviceKey, InEffect};
 use super::tables::BadRow;
-use super::{Token, TokenHash};
+use super::{Quotas, Token, TokenHash};
 use dataflows::model::{Device, DeviceNo, Offset, Partition, Record, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
@@ -18,10 +18,14 @@ pub struct Wanted {
     pub devices: BTreeMap<DeviceKey, Device>,
     /// By hash.
     pub tokens: BTreeMap<TokenHash, Token>,
+    /// By tenant.
+    pub quotas: Quotas,
     /// How far each partition's rows go in the same snapshot.
     pub progress: BTreeMap<Partition, Offset>,
     /// Tenants whose row cannot be used: what is in effect for them stays.
     pub kept_tenants: BTreeSet<TenantNo>,
+    /// Tenants whose quotas cannot be used: those in force stay.
+    pub kept_quotas: BTreeSet<TenantNo>,
     /// Templates whose row cannot be used: what is in effect for them stays.
     pub kept_templates: BTreeSet<TemplateNo>,
     /// Devices whose row cannot be used: what is in effect for them stays.

@@ -1,7 +1,7 @@
 //! Reads what is wanted from the database, in one snapshot.
 
 use super::reconcile::Wanted;
-use super::{Token, TokenHash, fields_from_json};
+use super::{Token, TokenHash, fields_from_json, quota};
 use dataflows::model::{
     ClassNo, DecoderHash, Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Policy, Template, TemplateNo, Tenant, TenantNo,
 };
@@ -45,6 +45,7 @@ pub async fn read(client: &mut Client, has: impl Fn(DecoderHash) -> bool) -> Res
     let mut read = Read::default();
     read_progress(&snapshot, &mut read).await?;
     read_tenants(&snapshot, &mut read).await?;
+    quota::read(&snapshot, &mut read).await?;
     read_templates(&snapshot, &mut read, has).await?;
     read_devices(&snapshot, &mut read).await?;
     read_tokens(&snapshot, &mut read).await?;

@@ -3,6 +3,7 @@
 use dataflows::model::{TemplateNo, TenantNo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// SHA-256 of a token's text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -29,4 +30,15 @@ pub struct Token {
     pub may_read: bool,
     /// Devices that are not known yet are made with this template.
     pub provision: Option<TemplateNo>,
+}
+
+/// The tokens of `now` that are still wanted, with what both say that they may do.
+pub(super) fn narrowed(now: &BTreeMap<TokenHash, Token>, wanted: &BTreeMap<TokenHash, Token>) -> BTreeMap<TokenHash, Token> {
+    let both = |(hash, token): (&TokenHash, &Token)| {
+        let wanted = wanted.get(hash).filter(|wanted| wanted.tenant == token.tenant)?;
+        let (may_write, may_read) = (token.may_write && wanted.may_write, token.may_read && wanted.may_read);
+        let provision = token.provision.filter(|_| wanted.provision.is_some());
+        Some((*hash, Token { may_write, may_read, provision, ..token.clone() }))
+    };
+    now.iter().filter_map(both).collect()
 }

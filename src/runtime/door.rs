@@ -4,6 +4,7 @@ use super::clock;
 use super::error::ServeError;
 use super::intake::LogIntake;
 use super::memory::WorkersMemory;
+use super::quota::Meter;
 use super::server::{Bounds, Server};
 use super::view::{Status, View};
 use crate::config::{Config, Database};
@@ -39,6 +40,8 @@ pub(super) struct Door {
     pub log: Log,
     /// The daemon's figures.
     pub view: Arc<View>,
+    /// What tenants use of their quotas.
+    pub meter: Arc<Meter>,
     /// The workers' memory.
     pub memory: WorkersMemory,
     /// Set when the daemon ends: uplinks are refused.
@@ -61,11 +64,13 @@ struct Health {
     view: Arc<View>,
     log: Log,
     directory: Arc<Directory>,
+    meter: Arc<Meter>,
 }
 
 impl Health {
     fn status(&self) -> Status {
-        self.view.status(|partition| self.log.end(partition), self.directory.devices())
+        let status = self.view.status(|partition| self.log.end(partition), self.directory.devices());
+        Status { quotas: self.meter.status(), ..status }
     }
 }
 
@@ -100,14 +105,15 @@ impl Connect for ReadHosts {
 }
 
 fn router(door: Door, config: &Config, hosts: Hosts) -> Router {
-    let health = Health { view: door.view, log: door.log.clone(), directory: Arc::clone(&door.directory) };
+    let (directory, meter) = (Arc::clone(&door.directory), Arc::clone(&door.meter));
+    let health = Health { view: door.view, log: door.log.clone(), directory, meter };
     let health = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/status", get(async |State(health): State<Health>| Json(health.status())))
         .route("/metrics", get(async || telemetry::render()))
         .with_state(health);
-    let intake = Arc::new(LogIntake::new(Arc::clone(&door.directory), door.log.clone(), door.stopping));
+    let intake = Arc::new(LogIntake::new(Arc::clone(&door.directory), door.log.clone(), door.meter, door.stopping));
     let ingest = ingest::router(intake, config.http.limits(), Arc::new(clock::event_time));
     let Database { query_connections, statement_timeout, .. } = config.database;
     let query = Query {

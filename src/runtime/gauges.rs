@@ -1,5 +1,6 @@
 //! What the runtime measures of itself. Every metric name of this module is listed here.
 
+use super::quota::Meter;
 use super::view::{Status, View};
 use crate::log::Log;
 use crate::registry::Directory;
@@ -25,6 +26,8 @@ const CHUNKS_WAITING: &str = "weir_chunks_waiting_for_index";
 const LOG_BYTES: &str = "weir_log_bytes";
 const UPLINKS: &str = "weir_uplinks_total";
 const MEASUREMENTS: &str = "weir_measurements_total";
+const TENANT_MEASUREMENTS: &str = "weir_tenant_measurements_today";
+const TENANT_OVER: &str = "weir_tenant_uplinks_over_quota_today";
 
 /// Describes the metrics to the exporter.
 pub(super) fn describe() {
@@ -45,12 +48,17 @@ pub(super) fn describe() {
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
     describe_counter!(
         UPLINKS,
-        "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined. One that is tried again counts again."
+        "Uplinks since the log began, by outcome: received = decoded + duplicate + quarantined + thinned. One that is tried again counts again."
     );
     describe_counter!(
         MEASUREMENTS,
         "Measurements since the log began, by outcome: received = stored + unchanged + late_duplicate + quarantined."
     );
+    describe_gauge!(
+        TENANT_MEASUREMENTS,
+        "Measurements of today in UTC that were within the quotas, of each tenant that has one."
+    );
+    describe_gauge!(TENANT_OVER, "Uplinks of today in UTC that were over a quota, of each tenant that has one.");
 }
 
 /// A commit reached the database.
@@ -63,13 +71,13 @@ pub(super) fn commit(committed: &Committed, has_checkpoint: bool, took: Duration
 }
 
 /// Publishes the daemon's figures and keeps all metrics bounded, until it is dropped.
-pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>) {
+pub(super) async fn run(log: Log, view: Arc<View>, directory: Arc<Directory>, meter: Arc<Meter>) {
     let mut period = tokio::time::interval(PERIOD);
     loop {
         period.tick().await;
         telemetry::keep_up();
         let now = view.status(|partition| log.end(partition), directory.devices());
-        status(&now, log.status().bytes);
+        status(&Status { quotas: meter.status(), ..now }, log.status().bytes);
     }
 }
 
@@ -82,11 +90,16 @@ fn status(status: &Status, log_bytes: u64) {
     gauge!(LOG_BYTES).set(log_bytes as f64);
     gauge!(DEVICES).set(status.devices as f64);
     gauge!(DECODERS_SUSPENDED).set(status.decoders_suspended.len() as f64);
+    for quota in &status.quotas {
+        gauge!(TENANT_MEASUREMENTS, "tenant" => quota.tenant.clone()).set(quota.measurements_today as f64);
+        gauge!(TENANT_OVER, "tenant" => quota.tenant.clone()).set(quota.uplinks_over_today as f64);
+    }
     for (outcome, count) in [
         ("received", counts.uplinks),
         ("decoded", counts.uplinks_decoded),
         ("duplicate", counts.duplicate),
         ("quarantined", counts.uplinks_quarantined),
+        ("thinned", counts.thinned),
     ] {
         counter!(UPLINKS, "outcome" => outcome).absolute(count);
     }

@@ -10,6 +10,7 @@ use super::door::{self, Door};
 use super::error::ServeError;
 use super::handover::{self, Offer, Successor};
 use super::pace::Pace;
+use super::quota::{self, Meter};
 use super::verdicts::LogVerdicts;
 use super::view::View;
 use super::{clock, gauges, indexing, maintenance, registry, retries, ticks};
@@ -18,6 +19,8 @@ use crate::decoder::Decoders;
 use crate::log::{Clock, Log};
 use crate::registry::Directory;
 use crate::store::{Hosts, Store, StoreConfig, StoreError};
+use dataflows::model::Partition;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -65,6 +68,11 @@ pub async fn serve(
     let verdicts = Arc::new(LogVerdicts(log.clone()));
     let decoders = Decoders::open(&dir.join("decoders"), config.decoders.limits(), verdicts)?;
     let view = Arc::new(View::new(log.partitions()));
+    // What the log holds by now was metered when it was taken in.
+    for partition in (0..log.partitions()).map(Partition) {
+        view.metered(partition, log.end(partition), BTreeMap::new());
+    }
+    let meter = Arc::new(Meter::open(dir, Arc::clone(&directory), Arc::clone(&view), clock::event_time));
     let pace = Pace { checkpoint_records: config.runtime.checkpoint_records, ..Pace::default() };
     let mut crew = Crew::start(config.runtime.workers, pace, &log, &decoders, &view)?;
 
@@ -74,6 +82,7 @@ pub async fn serve(
         directory: Arc::clone(&directory),
         log: log.clone(),
         view: Arc::clone(&view),
+        meter: Arc::clone(&meter),
         memory: crew.memory(),
         stopping: Arc::clone(&stopping),
     };
@@ -84,7 +93,8 @@ pub async fn serve(
     listening(server.address);
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(gauges::run(log.clone(), Arc::clone(&view), Arc::clone(&directory)));
+    tasks.spawn(gauges::run(log.clone(), Arc::clone(&view), Arc::clone(&directory), Arc::clone(&meter)));
+    tasks.spawn(quota::run(Arc::clone(&meter)));
     tasks.spawn(ticks::run(log.clone(), Arc::clone(&view), clock::log_time));
     let ended = tokio::select! {
         () = shutdown => Ok(()),
@@ -111,10 +121,11 @@ pub async fn serve(
     };
     // Waited for, so that nobody holds the log any more when this returns.
     tasks.shutdown().await;
+    meter.save();
     if let Err(error) = directory.save(true).await {
         tracing::warn!(%error, "the next start scans more of the log");
     }
-    drop((directory, decoders, view, log, successor));
+    drop((directory, decoders, view, meter, log, successor));
     ended
 }
 

@@ -6,10 +6,11 @@
 
 use super::stream::Impatient;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -117,8 +118,12 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let (has_asked, mut asked) = watch::channel(false);
     let routes = TowerToHyperService::new(router);
-    let service = service_fn(move |request| {
+    let peer = stream.peer_addr().ok().map(ConnectInfo);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         has_asked.send_replace(true);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         routes.call(request)
     });
     let mut http = http1::Builder::new();

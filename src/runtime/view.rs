@@ -1,11 +1,13 @@
 //! What the daemon shows of itself: written by workers and committers, read by `/readyz`, `/status`
 //! and the tick task. Only figures; no decision is taken from a torn reading of two of them.
 
+use super::quota::QuotaStatus;
 use super::suspended::{SuspendedDecoder, SuspendedDecoders};
 use super::trouble::{Trouble, Troubles};
-use dataflows::graph::Suspended;
-use dataflows::model::{Counts, Offset, Partition};
+use dataflows::graph::{Metered, Suspended};
+use dataflows::model::{Counts, Offset, Partition, TenantNo};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -17,6 +19,8 @@ pub struct View {
     suspended: SuspendedDecoders,
     last_commit_rows: AtomicU64,
     chunks_waiting: AtomicU64,
+    /// What uplinks within quotas came to, until the meter takes it.
+    metered: Mutex<BTreeMap<TenantNo, Metered>>,
 }
 
 /// The live figures of one partition.
@@ -27,6 +31,8 @@ pub(super) struct PartitionView {
     committed: AtomicU64,
     open_state: AtomicBool,
     counts: Mutex<Counts>,
+    /// Offset behind the last record that was metered.
+    metered_to: AtomicU64,
 }
 
 /// One partition, for a reader.
@@ -65,6 +71,8 @@ pub struct Status {
     pub decoders_suspended: Vec<SuspendedDecoder>,
     /// What became of all uplinks and measurements since the log began.
     pub counts: Counts,
+    /// Each tenant that has a quota.
+    pub quotas: Vec<QuotaStatus>,
     /// Each partition.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -79,6 +87,7 @@ impl View {
             suspended: SuspendedDecoders::default(),
             last_commit_rows: AtomicU64::new(0),
             chunks_waiting: AtomicU64::new(0),
+            metered: Mutex::default(),
         }
     }
 
@@ -122,6 +131,30 @@ impl View {
         self.suspended.tell(partition, suspended);
     }
 
+    /// From which offset on uplinks of the partition are to be metered: what is replayed was metered before.
+    pub fn metered_to(&self, partition: Partition) -> Offset {
+        Offset(self.of(partition).metered_to.load(Ordering::Relaxed))
+    }
+
+    /// Uplinks up to here came to this, by tenant.
+    pub fn metered(&self, partition: Partition, next: Offset, metered: BTreeMap<TenantNo, Metered>) {
+        self.of(partition).metered_to.fetch_max(next.0, Ordering::Relaxed);
+        if metered.is_empty() {
+            return;
+        }
+        let mut sum = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        for (tenant, metered) in metered {
+            let sum = sum.entry(tenant).or_default();
+            sum.uplinks += metered.uplinks;
+            sum.measurements += metered.measurements;
+        }
+    }
+
+    /// Gives what uplinks came to since it was asked last.
+    pub fn take_metered(&self) -> BTreeMap<TenantNo, Metered> {
+        std::mem::take(&mut self.metered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A commit of so many rows reached the database.
     pub fn commit_rows(&self, rows: usize) {
         self.last_commit_rows.store(rows as u64, Ordering::Relaxed);
@@ -158,7 +191,8 @@ impl View {
         })
     }
 
-    /// Reads all figures; `log_end` tells how far the log is acknowledged, `devices` how many are in effect.
+    /// Reads all figures but the quotas, which the meter knows; `log_end` tells how far the log is acknowledged, `devices` how
+    /// many are in effect.
     pub fn status(&self, log_end: impl Fn(Partition) -> Offset, devices: usize) -> Status {
         let partitions: Vec<_> = (0..)
             .map(Partition)
@@ -183,6 +217,7 @@ impl View {
             devices,
             decoders_suspended: self.suspended.all(),
             counts: self.counts(),
+            quotas: Vec::new(),
             partitions,
         }
     }

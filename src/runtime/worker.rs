@@ -229,6 +229,7 @@ impl Worker {
             let ahead = condemned.remove(&assumed.partition).unwrap_or_default();
             let owned = Owned::assume(&assumed, ahead, now);
             self.graph.adopt(owned.partition, assumed.checkpoint.1);
+            self.graph.meter_from(owned.partition, self.view.metered_to(owned.partition));
             self.retained.assume(owned.partition, owned.committed);
             self.view.assume(owned.partition, owned.next, owned.committed);
             self.owned.push(owned);
@@ -262,6 +263,7 @@ impl Worker {
             let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
             self.view.processed(owned.partition, owned.next, open_state, counts);
             self.view.suspended(owned.partition, self.graph.suspended(owned.partition));
+            self.view.metered(owned.partition, owned.next, self.graph.take_metered(owned.partition));
         }
         Ok(true)
     }

@@ -8,12 +8,13 @@ use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
 /// Every file of `migrations/`, in order.
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("V1__registry", include_str!("../../migrations/V1__registry.sql")),
     ("V2__progress", include_str!("../../migrations/V2__progress.sql")),
     ("V3__numbers_and_logs", include_str!("../../migrations/V3__numbers_and_logs.sql")),
     ("V4__quarantine_retry", include_str!("../../migrations/V4__quarantine_retry.sql")),
     ("V5__columnstore", include_str!("../../migrations/V5__columnstore.sql")),
+    ("V6__quotas", include_str!("../../migrations/V6__quotas.sql")),
 ];
 
 /// Held while migrating, so that daemons that start together do it one after the other.

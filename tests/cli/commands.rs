@@ -79,6 +79,31 @@ async fn what_is_registered_is_listed_shown_and_removed() {
 }
 
 #[tokio::test]
+async fn quotas_are_set_shown_and_lifted() {
+    let database = TestDatabase::create(Kind::Plain).await;
+    let place = Place::new(Some(database.url()));
+    place.weir(&["migrate"]).well();
+    let quota = |name: &str| {
+        let shown = place.weir(&["tenant", "show", name, "--json"]).well().rows().remove(0);
+        ["per_second_max", "per_day_max", "over_quota", "thin_interval"].map(|column| shown[column].clone())
+    };
+    place.weir(&["tenant", "add", "acme"]).well();
+    assert_eq!(quota("acme"), [json!(null), json!(null), json!("quarantine"), json!("00:15:00")]);
+    place.weir(&["tenant", "add", "globex", "--per-second", "50", "--over-quota", "thin", "--thin-interval", "1 hour"]).well();
+    assert_eq!(quota("globex"), [json!(50), json!(null), json!("thin"), json!("01:00:00")]);
+    place.weir(&["tenant", "set", "globex", "--per-day", "20000"]).well();
+    assert_eq!(quota("globex"), [json!(50), json!(20000), json!("thin"), json!("01:00:00")], "what is not said stays");
+    place.weir(&["tenant", "set", "globex", "--per-second", "none", "--over-quota", "quarantine"]).well();
+    assert_eq!(quota("globex"), [json!(null), json!(20000), json!("quarantine"), json!("01:00:00")]);
+    place.weir(&["tenant", "set", "acme"]).refused(&["nothing is to change", "--per-day"]);
+    place.weir(&["tenant", "set", "none", "--per-day", "5"]).refused(&["there is no tenant", "weir tenant list"]);
+    place.weir(&["tenant", "add", "initech", "--thin-interval", "2 days"]).refused(&["thin_interval"]);
+    assert_eq!(place.weir(&["tenant", "list", "--json"]).well().rows().len(), 2, "it was not added without its quota");
+    let usage = place.weir(&["tenant", "set", "acme", "--per-day", "0"]);
+    assert!(usage.err.contains("a whole number from 1 on, or none"), "{usage:?}");
+}
+
+#[tokio::test]
 async fn a_wish_for_plain_tables_is_kept_where_timescaledb_is() {
     let database = TestDatabase::create(Kind::Timescale).await;
     let place = Place::new(Some(database.url()));

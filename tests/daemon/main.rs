@@ -27,6 +27,7 @@ mod poison;
 mod process;
 mod quarantine;
 mod query;
+mod quota;
 mod registry;
 mod server;
 mod soak;

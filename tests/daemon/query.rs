@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use weir::load::verify::rules;
+use weir::registry::QuotaChange;
 use weir::registry::admin::{self, NewDevice, NewTenant, NewToken};
 
 #[tokio::test]
@@ -62,7 +63,14 @@ async fn daemon_query_sees_open_buckets() {
 async fn other_tenant(world: &World) -> String {
     let tenant = "brewery".to_owned();
     let (heartbeat, lateness_horizon) = ("1 hour".into(), "10 minutes".into());
-    let new = NewTenant { name: tenant.clone(), zone: "UTC".into(), heartbeat, lateness_horizon, class: "standard".into() };
+    let new = NewTenant {
+        name: tenant.clone(),
+        zone: "UTC".into(),
+        heartbeat,
+        lateness_horizon,
+        class: "standard".into(),
+        quota: QuotaChange::default(),
+    };
     admin::add_tenant(&world.client, &new).await.unwrap();
     let (id, template) = ("vat-1".into(), "elsys".into());
     let device = NewDevice { id, tenant: tenant.clone(), template, name: None, variables: json!({}), zone: None };

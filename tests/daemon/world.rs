@@ -18,6 +18,7 @@ use weir::load::register::{Tokens, register};
 use weir::load::sender::{Figures, Live, SendOptions, Sender, Target};
 use weir::load::verify::{DifferenceKind, Verified, verify};
 use weir::load::{Due, Expectation, Fleet, FleetSpec};
+use weir::registry::QuotaChange;
 use weir::registry::admin::NewTenant;
 use weir::store::{Store, StoreConfig};
 
@@ -80,6 +81,7 @@ impl World {
             heartbeat: "1 hour".into(),
             lateness_horizon: format!("{lateness_horizon_us} microseconds"),
             class: "standard".into(),
+            quota: QuotaChange::default(),
         };
         let tokens = Tokens { write: "weir_write".into(), read: "weir_read".into() };
         let mut client = database.client().await;

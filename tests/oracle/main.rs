@@ -119,8 +119,8 @@ fn assert_eventful(tables: &Tables, outputs: &Outputs, counts: Counts) {
     let all =
         ["device", "measurement", "measurement_location", "measurement_text", "progress", "rollup_1d", "rollup_1h", "series"];
     assert_eq!(tables.filled(), all);
-    let Counts { duplicate, unchanged, late_duplicate, stored_afterwards, .. } = counts;
-    assert!(duplicate > 0 && unchanged > 0 && late_duplicate > 0 && stored_afterwards > 0, "{counts:?}");
+    let Counts { duplicate, unchanged, late_duplicate, stored_afterwards, thinned, .. } = counts;
+    assert!(thinned > 0 && duplicate > 0 && unchanged > 0 && late_duplicate > 0 && stored_afterwards > 0, "{counts:?}");
     // Those too of what came out again.
     let mut reasons = tables.reasons();
     reasons.extend(outputs.quarantined.iter().map(|q| q.row.reason.as_str()));
@@ -134,6 +134,7 @@ fn assert_eventful(tables: &Tables, outputs: &Outputs, counts: Counts) {
         "bad_time",
         "too_many_fields",
         "bad_record",
+        "over_quota",
     ];
     let absent: Vec<_> = every.iter().filter(|reason| !reasons.contains(*reason)).collect();
     assert!(absent.is_empty(), "no {absent:?} in quarantine");

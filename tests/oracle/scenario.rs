@@ -94,7 +94,23 @@ impl Author<'_> {
         let (offset, log_time) = (self.log.next(partition), LogTime(self.log.now_us()));
         let last = Attempt { offset, log_time, field: None, arrived: log_time, passed: Some(log_time) };
         self.tried.push(Retry { last, uplink: uplink.clone() });
-        self.log.add(partition, &Record::Uplink(Box::new(uplink)));
+        let record = match self.excess() {
+            None => Record::Uplink(Box::new(uplink)),
+            Some(excess) => Record::OverQuota(Box::new(OverQuota { excess, uplink })),
+        };
+        self.log.add(partition, &record);
+    }
+
+    /// Now and then, what comes is over a quota.
+    fn excess(&mut self) -> Option<Excess> {
+        let treatment = match self.random.pick([85, 5, 7, 3].into_iter()) {
+            0 => return None,
+            1 => Treatment::Quarantine,
+            2 => Treatment::Thin { interval_us: 15 * MINUTE_US },
+            _ => Treatment::Thin { interval_us: 3 * HOUR_US },
+        };
+        let span = [QuotaSpan::Second, QuotaSpan::Day][self.random.below(2) as usize];
+        Some(Excess { span, measurements_max: 500, treatment })
     }
 
     /// The retry of what came a while ago, in quarantine or not, or of a field of it. What is said of its

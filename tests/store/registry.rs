@@ -3,9 +3,9 @@
 use crate::fixture::Fixture;
 use crate::on_every_server;
 use crate::support::database::Kind;
-use dataflows::model::{DeviceNo, Partition};
+use dataflows::model::{DeviceNo, MINUTE_US, Partition, TenantNo, Treatment};
 use weir::registry::admin::{self, AdminError, NewClass, NewToken};
-use weir::registry::tables;
+use weir::registry::{Quota, tables};
 
 async fn a_device_number_is_given_once(kind: Kind) {
     let fixture = Fixture::new(kind).await;
@@ -50,6 +50,46 @@ async fn numbers_that_partitions_gave_are_read_back(kind: Kind) {
     fixture.client.batch_execute(&rows).await.unwrap();
     let counts = tables::provisioned(&fixture.client).await.unwrap();
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(Partition(3), 10), (Partition(15), 70_001)]);
+}
+
+async fn quotas_are_read_and_what_cannot_be_one_leaves_those_in_force(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let rows = "INSERT INTO tenant (tenant_no, name, measurements_per_second_max, over_quota) VALUES (2, 'brewery', 50, 'thin'), \
+                (3, 'harbour', NULL, 'thin'); \
+                INSERT INTO tenant (tenant_no, name, measurements_per_day_max) VALUES (4, 'airport', 7)";
+    fixture.client.batch_execute(rows).await.unwrap();
+    let mut client = fixture.database.client().await;
+    let read = tables::read(&mut client, |_| true).await.unwrap();
+    let quota = |tenant: &str, per_second_max, per_day_max, treatment| Quota {
+        tenant: tenant.into(),
+        per_second_max,
+        per_day_max,
+        treatment,
+    };
+    let thin = Treatment::Thin { interval_us: 15 * MINUTE_US };
+    let expected = [
+        (TenantNo(2), quota("brewery", Some(50), None, thin)),
+        (TenantNo(4), quota("airport", None, Some(7), Treatment::Quarantine)),
+    ];
+    assert_eq!(read.wanted.quotas, expected.into());
+    for bad in ["measurements_per_second_max = 0", "over_quota = 'drop'", "thin_interval = '2 days'"] {
+        let refused = fixture.client.batch_execute(&format!("UPDATE tenant SET {bad} WHERE tenant_no = 2")).await.unwrap_err();
+        assert!(refused.as_db_error().is_some_and(|error| error.constraint().is_some()), "{bad}: {refused}");
+    }
+    // Somebody has dropped the checks.
+    let checks = "SELECT conname FROM pg_constraint WHERE conrelid = 'tenant'::regclass AND contype = 'c'";
+    for check in fixture.client.query(checks, &[]).await.unwrap() {
+        let drop = format!("ALTER TABLE tenant DROP CONSTRAINT {}", check.get::<_, &str>(0));
+        fixture.client.batch_execute(&drop).await.unwrap();
+    }
+    let bad = "UPDATE tenant SET thin_interval = '2 days' WHERE tenant_no = 2; \
+               UPDATE tenant SET measurements_per_day_max = -1 WHERE tenant_no = 4";
+    fixture.client.batch_execute(bad).await.unwrap();
+    let read = tables::read(&mut client, |_| true).await.unwrap();
+    assert!(read.wanted.quotas.is_empty() && read.wanted.tenants.len() == 4);
+    assert_eq!(read.wanted.kept_quotas, [TenantNo(2), TenantNo(4)].into());
+    let told: Vec<_> = read.bad.iter().map(ToString::to_string).collect();
+    assert!(told[0].contains("thin_interval") && told[1].contains("measurements_per_day_max"), "{told:?}");
 }
 
 async fn a_name_that_several_tenants_have_is_not_guessed(kind: Kind) {
@@ -107,6 +147,7 @@ async fn classes_are_added_and_listed(kind: Kind) {
 on_every_server!(
     a_device_number_is_given_once,
     numbers_that_partitions_gave_are_read_back,
+    quotas_are_read_and_what_cannot_be_one_leaves_those_in_force,
     a_name_that_several_tenants_have_is_not_guessed,
     classes_are_added_and_listed,
 );

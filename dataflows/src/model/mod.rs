@@ -5,6 +5,7 @@
 
 mod ids;
 mod output;
+mod quota;
 mod record;
 mod registry;
 mod retry;
@@ -18,6 +19,7 @@ pub use output::{
     BucketLevel, CatalogueDevice, CatalogueSeries, Counts, LocationRow, NumberRow, Outputs, Partial, Placed, Point, Quarantined,
     Reason, Released, Stored, TextRow,
 };
+pub use quota::{Excess, OverQuota, QuotaSpan, Treatment};
 pub use record::{Entry, Reception, Record, Uplink};
 pub use registry::{Decoding, Device, FieldSpec, Policy, RegistryChange, Template, Tenant};
 pub use retry::{Attempt, NoRetry, Retry};

@@ -137,11 +137,13 @@ pub enum Reason {
     BadRecord,
     /// The database refused the row.
     RowRefused,
+    /// The tenant had used up a quota, and wants what is over to be set aside.
+    OverQuota,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UnknownDevice,
         Self::NothingDecoded,
         Self::DecoderError,
@@ -155,6 +157,7 @@ impl Reason {
         Self::TooManyFields,
         Self::BadRecord,
         Self::RowRefused,
+        Self::OverQuota,
     ];
 
     /// Reads the word in the `quarantine` table.
@@ -178,6 +181,7 @@ impl Reason {
             Self::TooManyFields => "too_many_fields",
             Self::BadRecord => "bad_record",
             Self::RowRefused => "row_refused",
+            Self::OverQuota => "over_quota",
         }
     }
 }
@@ -197,7 +201,8 @@ pub struct Quarantined {
     pub reason: Reason,
     /// The same for a reader, with what to do.
     pub detail: String,
-    /// The record as the log holds it (postcard of [`super::Record`]): the uplink, or the retry of one.
+    /// What came (postcard of [`super::Record`]): the uplink, or the retry of one. Of an uplink over a quota it is the uplink
+    /// itself: a retry is outside the quota.
     pub record: Vec<u8>,
 }
 
@@ -214,7 +219,7 @@ pub struct Released {
 }
 
 /// How many went which way. `measurements = stored + unchanged + late_duplicate + measurements_quarantined`
-/// and `uplinks = uplinks_decoded + duplicate + uplinks_quarantined`, always. An uplink that is tried again
+/// and `uplinks = uplinks_decoded + duplicate + uplinks_quarantined + thinned`, always. An uplink that is tried again
 /// is read again: it counts once as set aside, and once more as what became of it then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
@@ -239,6 +244,10 @@ pub struct Counts {
     /// Unchanged measurements that became raw rows when an earlier one came in behind them;
     /// counted in `unchanged` too.
     pub stored_afterwards: u64,
+    /// Uplinks over a quota that were not stored, since another one of the device was within the tenant's interval.
+    /// What was counted before there were quotas does not name it.
+    #[serde(default)]
+    pub thinned: u64,
 }
 
 impl AddAssign for Counts {
@@ -253,6 +262,7 @@ impl AddAssign for Counts {
         self.late_duplicate += other.late_duplicate;
         self.measurements_quarantined += other.measurements_quarantined;
         self.stored_afterwards += other.stored_afterwards;
+        self.thinned += other.thinned;
     }
 }
 

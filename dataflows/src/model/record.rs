@@ -1,6 +1,6 @@
 //! What stands in the log.
 
-use super::{DeviceId, EventTime, LogTime, Offset, Partition, RegistryChange, Retry, TenantNo};
+use super::{DeviceId, EventTime, LogTime, Offset, OverQuota, Partition, RegistryChange, Retry, TenantNo};
 use serde::{Deserialize, Serialize};
 
 /// One record of a partition.
@@ -12,14 +12,16 @@ pub enum Record {
     Registry(Box<RegistryChange>),
     /// Nothing but the passing of log time, in a partition without traffic.
     Tick,
-    /// The watchdog ended the decoding of the uplink, or the retry of one, at `uplink`, an earlier
+    /// The watchdog ended the decoding of the uplink, however it came, or the retry of one, at `uplink`, an earlier
     /// offset of this partition: that uplink is quarantined, now and at every replay.
     Verdict {
         /// The uplink whose decoding was ended.
         uplink: Offset,
     },
-    /// An uplink that was set aside is tried again.
+    /// An uplink that was set aside is tried again. No quota applies to it.
     Retry(Box<Retry>),
+    /// A message of a device, over a quota of its tenant.
+    OverQuota(Box<OverQuota>),
 }
 
 /// A record where the log holds it.

@@ -5,7 +5,7 @@ use super::{Elements, Shared, each};
 use crate::decode::{Decode, DecodeCall, Decoded, KILLED, Rejected, SUSPENDED};
 use crate::element::{Accepted, Arrived, Body, Cause, Context, Known, Measured, Outcome};
 use crate::limits::{EVENT_AHEAD_MAX_US, EVENT_EARLIEST_US, MEASUREMENTS_PER_UPLINK_MAX};
-use crate::model::{EventTime, FieldName, LogTime, Policy, Reason, Uplink, Value};
+use crate::model::{EventTime, Excess, FieldName, LogTime, Policy, Reason, Treatment, Uplink, Value};
 use crate::suspension::Suspensions;
 use std::sync::Arc;
 
@@ -32,6 +32,10 @@ pub(crate) fn decode<'scope>(
         element.map_uplink(|cause, known| {
             decoded.clear();
             let Some(context) = &known.context else { return unknown(known.arrived.uplink) };
+            if let Some(excess) = known.arrived.excess.as_ref().filter(|excess| excess.treatment == Treatment::Quarantine) {
+                let detail = over_quota(excess);
+                return Outcome::SetAside { uplink: known.arrived.uplink, reason: Reason::OverQuota, detail };
+            }
             let (key, now) = ((context.tenant.no, context.template.decoding), cause.log_time);
             if suspensions.is_resting(key, now) {
                 let (reason, detail) = (Reason::DecoderSuspended, SUSPENDED.into());
@@ -108,6 +112,14 @@ fn outcome(
     }
     let times = Times { arrived: scope.arrived, now: cause.log_time };
     Outcome::Measured(Box::new(measured(times, uplink, context, decoded)))
+}
+
+fn over_quota(excess: &Excess) -> String {
+    let (max, span) = (excess.measurements_max, excess.span.as_str());
+    format!(
+        "the tenant's quota of {max} measurements a {span} was used up: send less or raise it (`weir tenant set`); a retry is \
+         outside the quota"
+    )
 }
 
 /// What event times are held against.

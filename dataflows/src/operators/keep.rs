@@ -7,6 +7,7 @@ use crate::element::{Body, Cause, Element, Epoch, Measured, Outcome};
 use crate::limits::REFUSED_ROWS_PER_UPLINK_MAX;
 use crate::model::{Attempt, CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Released, Retry, Uplink};
 use crate::series::fleet::Fleet;
+use crate::tally::Tally;
 use std::cell::RefCell;
 use std::rc::Rc;
 use timely::dataflow::StreamVec;
@@ -38,18 +39,20 @@ pub(crate) fn keep<'scope>(
     })
 }
 
-/// What is kept of a partition.
+/// What is kept of a partition; all but the tally is part of its state.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) log_time: LogTime,
     pub(crate) counts: Counts,
     pub(crate) fleet: Fleet,
+    pub(crate) tally: Tally,
 }
 
 impl Kept {
     fn take(&mut self, element: Element<Outcome>, rows: &mut Outputs) {
-        let Element { cause, retried, body } = element;
+        let Element { cause, retried, charged, body } = element;
         self.log_time = cause.log_time;
+        let measurements_before = self.counts.measurements;
         self.fleet.close_due(&cause, rows);
         if let Some(last) = &retried {
             let Attempt { offset, log_time, field, .. } = (**last).clone();
@@ -69,6 +72,10 @@ impl Kept {
                 self.counts.uplinks += 1;
                 self.counts.duplicate += 1;
             }
+            Body::Thinned => {
+                self.counts.uplinks += 1;
+                self.counts.thinned += 1;
+            }
             Body::Closed(device) => self.fleet.forget(device, &cause, rows),
             Body::Provisioned { device, closed } => {
                 if let Some(closed) = closed {
@@ -77,6 +84,9 @@ impl Kept {
                 rows.devices.push(cause.place(CatalogueDevice((*device).clone())));
             }
             Body::Retired(_) | Body::Nothing => {}
+        }
+        if let Some(tenant) = charged {
+            self.tally.count(&cause, tenant, self.counts.measurements - measurements_before);
         }
     }
 
@@ -123,7 +133,7 @@ fn set_fields_aside(
     }
 }
 
-/// Gives the record as the log holds it.
+/// Gives the record of an uplink, or of the retry of one.
 fn encoded(uplink: Box<Uplink>, retried: Option<Box<Attempt>>) -> Vec<u8> {
     let record = match retried {
         None => Record::Uplink(uplink),

@@ -5,6 +5,7 @@
 //! | [`relate`] | devices, templates, tenants | what is in effect for each device, arranged |
 //! | [`lookup`] | uplinks as the log holds them, the arrangement | uplinks with what was in effect at their offset |
 //! | [`dedup`] | the same | the first copy of each |
+//! | [`thin`] | the same | of those over a quota that is thinned, one of each device in an interval |
 //! | [`decode`] | the same | measurements with storable values and credible times, or why not |
 //! | [`keep`] | measurements | rows, in the hands of the graph's owner: what changed, closed buckets, catalogue, quarantine |
 //!
@@ -17,6 +18,7 @@ pub(crate) mod dedup;
 pub(crate) mod keep;
 pub(crate) mod lookup;
 pub(crate) mod relate;
+pub(crate) mod thin;
 
 use crate::element::{Element, Epoch};
 use crate::model::Partition;

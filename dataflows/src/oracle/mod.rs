@@ -34,6 +34,8 @@ struct Log {
     devices: BTreeMap<(TenantNo, DeviceId), Device>,
     /// The last uplinks of each known device that were the first of their kind, in the order of the log.
     heard: BTreeMap<(TenantNo, DeviceId), Vec<(LogTime, Identity)>>,
+    /// Every uplink of each known device that passed although it was over a quota that is thinned.
+    let_through: BTreeMap<(TenantNo, DeviceId), Vec<LogTime>>,
     /// The series of each device, by field number, and its last lateness horizon.
     series: BTreeMap<DeviceNo, Vec<Series>>,
     out_of_limits: OutOfLimits,
@@ -63,6 +65,7 @@ struct Series {
 #[derive(Debug)]
 struct Arrival<'a> {
     uplink: &'a Uplink,
+    /// What quarantine holds of it.
     record: &'a Record,
     /// When the log took the uplink in at first.
     arrived: LogTime,
@@ -70,9 +73,15 @@ struct Arrival<'a> {
     passed: Option<LogTime>,
     /// The entry of quarantine that holds only a field.
     field_entry: Option<Released>,
+    /// Over which quota it is, and what is to be done.
+    excess: Option<Excess>,
 }
 
-impl Arrival<'_> {
+impl<'a> Arrival<'a> {
+    fn new(uplink: &'a Uplink, record: &'a Record, arrived: LogTime) -> Self {
+        Self { uplink, record, arrived, passed: None, field_entry: None, excess: None }
+    }
+
     /// The only field that is asked for.
     fn field(&self) -> Option<&FieldName> {
         self.field_entry.as_ref()?.field.as_ref()
@@ -103,8 +112,13 @@ impl Oracle {
             rows.partials.extend(log.rollup.close_due(place.log_time).into_iter().map(|partial| place.row(partial)));
             match &entry.record {
                 Record::Uplink(uplink) => {
-                    let arrival =
-                        Arrival { uplink, record: &entry.record, arrived: place.log_time, passed: None, field_entry: None };
+                    let arrival = Arrival::new(uplink, &entry.record, place.log_time);
+                    log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
+                }
+                Record::OverQuota(over) => {
+                    let OverQuota { excess, uplink } = &**over;
+                    let record = Record::Uplink(Box::new(uplink.clone()));
+                    let arrival = Arrival { excess: Some(*excess), ..Arrival::new(uplink, &record, place.log_time) };
                     log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
                 }
                 Record::Retry(retry) => {
@@ -112,7 +126,7 @@ impl Oracle {
                     let released = Released { offset, log_time, field };
                     rows.released.push(place.row(released.clone()));
                     let field_entry = Some(released).filter(|released| released.field.is_some());
-                    let arrival = Arrival { uplink: &retry.uplink, record: &entry.record, arrived, passed, field_entry };
+                    let arrival = Arrival { passed, field_entry, ..Arrival::new(&retry.uplink, &entry.record, arrived) };
                     log.uplink(place, &arrival, entry.condemned, decoder, &mut rows);
                 }
                 Record::Registry(change) => log.change(place, change, &mut rows),
@@ -166,7 +180,16 @@ impl Log {
             self.counts.duplicate += 1;
             return;
         }
-        let whose = known.as_ref().map(|(_, template, tenant)| (tenant.no, template.decoding));
+        if let (Some(_), Some(Treatment::Thin { interval_us })) = (&known, arrival.excess.map(|excess| excess.treatment)) {
+            let let_through = self.let_through.entry((uplink.tenant, uplink.device.clone())).or_default();
+            if let_through.iter().any(|at| place.log_time.0 - at.0 < interval_us.min(THIN_INTERVAL_MAX_US)) {
+                self.counts.thinned += 1;
+                return;
+            }
+            let_through.push(place.log_time);
+        }
+        let is_run = arrival.excess.is_none_or(|excess| excess.treatment != Treatment::Quarantine);
+        let whose = known.as_ref().filter(|_| is_run).map(|(_, template, tenant)| (tenant.no, template.decoding));
         let result = match whose {
             Some(whose) if self.out_of_limits.is_resting(whose, place.log_time) => Err((Reason::DecoderSuspended, String::new())),
             _ => decoded(place, arrival, known, condemned, decoder),
@@ -327,6 +350,9 @@ fn decoded(
     decoder: &mut dyn Decode,
 ) -> Result<(Device, Template, Tenant, Decoded), (Reason, String)> {
     let (device, template, tenant) = known.ok_or((Reason::UnknownDevice, String::new()))?;
+    if arrival.excess.is_some_and(|excess| excess.treatment == Treatment::Quarantine) {
+        return Err((Reason::OverQuota, String::new()));
+    }
     if condemned {
         return Err((Reason::DecoderKilled, String::new()));
     }

@@ -24,11 +24,13 @@ pub(crate) enum Kind {
         received_ago_s: i64,
         identity: u8,
         condemned: bool,
+        excess: Option<Excess>,
         script: Draft,
     },
-    /// The same uplink as some uplinks ago.
+    /// The same uplink as some uplinks ago, within the quota or not.
     Again {
         ago: usize,
+        excess: Option<Excess>,
     },
     /// The retry of an uplink, or of the retry of one, as some of them ago; `passed` tells whether it
     /// passed dedup then, true or not. With a field, of that alone.
@@ -166,14 +168,23 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Mostly none; else one that is thinned within minutes, within hours, within longer than may be, or set aside.
+fn excess() -> impl Strategy<Value = Option<Excess>> {
+    let thin = [5 * MINUTE_US, 40 * MINUTE_US, 90 * HOUR_US, 0].map(|interval_us| Treatment::Thin { interval_us });
+    let treatment = prop_oneof![3 => proptest::sample::select(thin.to_vec()), 1 => Just(Treatment::Quarantine)];
+    let span = prop_oneof![Just(QuotaSpan::Second), Just(QuotaSpan::Day)];
+    let excess = (span, treatment).prop_map(|(span, treatment)| Excess { span, measurements_max: 7, treatment });
+    proptest::option::weighted(0.3, excess)
+}
+
 fn act(ill: bool) -> impl Strategy<Value = Act> {
     let after_s = prop_oneof![40 => 0..60i64, 20 => 0..600i64, 3 => 0..7200i64, 1 => 0..200_000i64];
-    let uplink = (0..6u8, 0..4i64, 0..8u8, proptest::bool::weighted(0.03), draft(ill));
+    let uplink = (0..6u8, 0..4i64, 0..8u8, proptest::bool::weighted(0.03), excess(), draft(ill));
     let kind = prop_oneof![
-        60 => uplink.prop_map(|(device, ago, identity, condemned, script)| {
-            Kind::Uplink { device, received_ago_s: ago * 30, identity, condemned, script }
+        60 => uplink.prop_map(|(device, ago, identity, condemned, excess, script)| {
+            Kind::Uplink { device, received_ago_s: ago * 30, identity, condemned, excess, script }
         }),
-        8 => (0..12usize).prop_map(|ago| Kind::Again { ago }),
+        8 => (0..12usize, excess()).prop_map(|(ago, excess)| Kind::Again { ago, excess }),
         10 => (0..12usize, proptest::bool::weighted(0.8), proptest::option::weighted(0.3, 0..4u8))
             .prop_map(|(ago, passed, field)| Kind::Retry { ago, passed, field }),
         if ill { 2 } else { 8 } => (0..PARTITIONS, change()).prop_map(|(partition, change)| Kind::Registry { partition, change }),
@@ -233,8 +244,11 @@ impl Writer {
             // To the graph a verdict is a tick too: the reader has marked the uplink that it condemns.
             Kind::Tick { partition: 0 } => (Partition(0), false, Record::Verdict { uplink: Offset(0) }),
             Kind::Tick { partition } => (Partition(partition), false, Record::Tick),
-            Kind::Again { ago } => match self.uplinks.iter().rev().nth(ago) {
-                Some(entry) => (entry.partition, entry.condemned, entry.record.clone()),
+            Kind::Again { ago, excess } => match self.uplinks.iter().rev().nth(ago) {
+                Some(Entry { record: record @ Record::Retry(_), partition, condemned, .. }) => {
+                    (*partition, *condemned, record.clone())
+                }
+                Some(entry) => (entry.partition, entry.condemned, sent(uplink_of(&entry.record).clone(), excess)),
                 None => return,
             },
             Kind::Retry { ago, passed, field } => match self.uplinks.iter().rev().nth(ago) {
@@ -244,7 +258,7 @@ impl Writer {
             Kind::Registry { partition, change } => {
                 (Partition(partition), false, Record::Registry(Box::new(registry_change(partition, change))))
             }
-            Kind::Uplink { device, received_ago_s, identity, condemned, script } => {
+            Kind::Uplink { device, received_ago_s, identity, condemned, excess, script } => {
                 self.fcnt += 1;
                 let uplink = Uplink {
                     tenant: tenant_of(device),
@@ -257,13 +271,13 @@ impl Writer {
                     decoded: (identity == 6).then(String::new),
                     receptions: vec![],
                 };
-                (partition_of(device), condemned, Record::Uplink(Box::new(uplink)))
+                (partition_of(device), condemned, sent(uplink, excess))
             }
         };
         let next = self.offsets.entry(partition).or_default();
         let entry = Entry { partition, offset: Offset(*next), log_time: LogTime(now_us), condemned, record };
         *next += 1;
-        if matches!(entry.record, Record::Uplink(_) | Record::Retry(_)) {
+        if matches!(entry.record, Record::Uplink(_) | Record::OverQuota(_) | Record::Retry(_)) {
             self.uplinks.push(entry.clone());
         }
         self.entries.push(entry);
@@ -271,10 +285,9 @@ impl Writer {
 }
 
 fn retry(entry: &Entry, passed: bool, field: Option<u8>) -> Record {
-    let (uplink, before) = match &entry.record {
-        Record::Uplink(uplink) => (&**uplink, None),
-        Record::Retry(retry) => (&retry.uplink, Some(&retry.last)),
-        other => panic!("{other:?} is no uplink"),
+    let before = match &entry.record {
+        Record::Retry(retry) => Some(&retry.last),
+        _ => None,
     };
     let last = Attempt {
         offset: entry.offset,
@@ -283,7 +296,24 @@ fn retry(entry: &Entry, passed: bool, field: Option<u8>) -> Record {
         arrived: before.map_or(entry.log_time, |before| before.arrived),
         passed: if passed { Some(entry.log_time) } else { before.and_then(|before| before.passed) },
     };
-    Record::Retry(Box::new(Retry { last, uplink: uplink.clone() }))
+    Record::Retry(Box::new(Retry { last, uplink: uplink_of(&entry.record).clone() }))
+}
+
+/// The record of an uplink as the door writes it.
+fn sent(uplink: Uplink, excess: Option<Excess>) -> Record {
+    match excess {
+        None => Record::Uplink(Box::new(uplink)),
+        Some(excess) => Record::OverQuota(Box::new(OverQuota { excess, uplink })),
+    }
+}
+
+fn uplink_of(record: &Record) -> &Uplink {
+    match record {
+        Record::Uplink(uplink) => uplink,
+        Record::OverQuota(over) => &over.uplink,
+        Record::Retry(retry) => &retry.uplink,
+        other => panic!("{other:?} is no uplink"),
+    }
 }
 
 /// The last one never runs out of its limits.

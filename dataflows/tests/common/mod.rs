@@ -151,5 +151,5 @@ pub(crate) fn comparable(rows: &Outputs, partition: Partition) -> Outputs {
 pub(crate) fn check_equations(counts: Counts) {
     let c = counts;
     assert_eq!(c.measurements, c.stored + c.unchanged + c.late_duplicate + c.measurements_quarantined, "{c:?}");
-    assert_eq!(c.uplinks, c.uplinks_decoded + c.duplicate + c.uplinks_quarantined, "{c:?}");
+    assert_eq!(c.uplinks, c.uplinks_decoded + c.duplicate + c.uplinks_quarantined + c.thinned, "{c:?}");
 }

@@ -60,6 +60,9 @@ fn what_to_do(entry: &Entry) -> String {
         Some(Reason::RowRefused) => {
             "Mend what refuses the row: a constraint or trigger that was added, or another series of its number"
         }
+        Some(Reason::OverQuota) => {
+            "Raise the tenant's quota (`weir tenant set`) or have it send less; a retry is outside the quota"
+        }
         Some(Reason::TooManyFields) => "Let the decoder give fewer fields",
         _ => "Mend the decoder: `weir decode` shows what it makes of the payload",
     };

@@ -61,6 +61,7 @@ impl Accounts {
             late_duplicate,
             measurements_quarantined,
             stored_afterwards,
+            thinned,
         } = self.counts;
         let logical = expected.decoded + expected.refused;
         let logical_maybe = expected.decoded_maybe + expected.refused_maybe;
@@ -81,10 +82,12 @@ impl Accounts {
         account("uplinks_quarantined", uplinks_quarantined, or_more(expected.refused, expected.refused_maybe));
         account("uplinks_decoded + uplinks_quarantined", uplinks_decoded + uplinks_quarantined, or_more(logical, logical_maybe));
         account(
-            "uplinks_decoded + duplicate + uplinks_quarantined",
-            uplinks_decoded + duplicate + uplinks_quarantined,
+            "uplinks_decoded + duplicate + uplinks_quarantined + thinned",
+            uplinks_decoded + duplicate + uplinks_quarantined + thinned,
             exactly(uplinks),
         );
+        // The fleet has no quota.
+        account("thinned", thinned, exactly(0));
         account("measurements", measurements, or_more(expected.measurements, expected.measurements_maybe));
         let accounted = stored + unchanged + late_duplicate + measurements_quarantined;
         account("stored + unchanged + late_duplicate + measurements_quarantined", accounted, exactly(measurements));

@@ -21,6 +21,7 @@ fuzz_target!(|body: &[u8]| {
         Record::Tick => Kind::Tick,
         Record::Verdict { .. } => Kind::Verdict,
         Record::Retry(_) => Kind::Retry,
+        Record::OverQuota(_) => Kind::OverQuota,
     };
     let again = codec::encode(&record);
     assert_eq!(codec::kind(&again), told);
