@@ -25,24 +25,24 @@ pub(crate) fn decode<'scope>(
         if let Body::Retired(retired) = element.body {
             suspensions.forget(retired);
         }
-        let (arrived, field) = match &element.retried {
-            None => (element.cause.log_time, None),
-            Some(last) => (last.arrived, last.field.clone()),
+        let scope = match &element.retried {
+            None => Scope { arrived: element.cause.log_time, field: None },
+            Some(last) => Scope { arrived: last.arrived, field: last.field.clone() },
         };
         element.map_uplink(|cause, known| {
             decoded.clear();
-            let Some(context) = &known.context else { return unknown(known.arrived.uplink) };
-            if let Some(excess) = known.arrived.excess.as_ref().filter(|excess| excess.treatment == Treatment::Quarantine) {
+            let Known { arrived, context } = known;
+            let Some(context) = context else { return unknown(arrived.uplink) };
+            if let Some(excess) = arrived.excess.as_ref().filter(|excess| excess.treatment == Treatment::Quarantine) {
                 let detail = over_quota(excess);
-                return Outcome::SetAside { uplink: known.arrived.uplink, reason: Reason::OverQuota, detail };
+                return Outcome::SetAside { uplink: arrived.uplink, reason: Reason::OverQuota, detail };
             }
             let (key, now) = ((context.tenant.no, context.template.decoding), cause.log_time);
             if suspensions.is_resting(key, now) {
                 let (reason, detail) = (Reason::DecoderSuspended, SUSPENDED.into());
-                return Outcome::SetAside { uplink: known.arrived.uplink, reason, detail };
+                return Outcome::SetAside { uplink: arrived.uplink, reason, detail };
             }
-            let context = Arc::clone(context);
-            let outcome = outcome(cause, Scope { arrived, field }, known.arrived, context, &mut *decoder, &mut decoded);
+            let outcome = outcome(cause, scope, arrived, context, &mut *decoder, &mut decoded);
             match &outcome {
                 Outcome::Measured(_) => suspensions.succeeded(key),
                 Outcome::SetAside { reason, .. } => suspensions.failed(key, *reason, now),
