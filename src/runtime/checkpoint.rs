@@ -1,5 +1,7 @@
 //! The state of one partition as bytes: zstd of postcard, with a version of its own.
 
+use super::commit_loop::CommitLoopError;
+use crate::store::StoredCheckpoint;
 use dataflows::graph::PartitionState;
 
 /// The format of a checkpoint's bytes. A checkpoint of another version is refused.
@@ -43,6 +45,14 @@ pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointEr
         return Err(CheckpointError::Version { found: version });
     }
     Ok(postcard::from_bytes(&zstd::decode_all(bytes)?)?)
+}
+
+/// Decodes a state as it was stored.
+///
+/// Errors: as [`decode`].
+pub(super) fn decode_stored(stored: &StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
+    let partition = stored.partition;
+    decode(stored.version, &stored.state).map_err(|error| CommitLoopError::Checkpoint { partition, error })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A disk in memory that keeps apart what was written and what is durable, and fails where a test wants it to.
 
-use crate::log::disk::{Disk, DiskFile, LockError};
+use super::disk::{Disk, DiskFile, LockError};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -9,7 +9,7 @@ const SECTOR: usize = 512;
 
 /// A disk; clones are the same disk.
 #[derive(Clone, Default)]
-pub(super) struct Sim(Arc<Shared>);
+pub(crate) struct Sim(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -32,17 +32,17 @@ struct State {
 
 /// What goes wrong.
 #[derive(Clone, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// Size of the disk. Unit: bytes.
-    pub(super) space: Option<usize>,
+    pub(crate) space: Option<usize>,
     /// The next write is cut short and fails.
-    pub(super) write: bool,
+    pub(crate) write: bool,
     /// The next sync of a file fails; as on Linux, what it should have written is taken for written afterwards.
-    pub(super) sync: bool,
+    pub(crate) sync: bool,
     /// Syncs of files wait.
-    pub(super) hold_syncs: bool,
+    pub(crate) hold_syncs: bool,
     /// The power goes in the middle of this operation, counted from 0.
-    pub(super) power: Option<u32>,
+    pub(crate) power: Option<u32>,
 }
 
 #[derive(Clone, Default)]
@@ -77,25 +77,25 @@ impl Sim {
     }
 
     /// Changes what goes wrong from now on.
-    pub(super) fn faults(&self, change: impl FnOnce(&mut Faults)) {
+    pub(crate) fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state().faults);
         self.0.changed.notify_all();
     }
 
     /// Waits until this many syncs are held.
-    pub(super) fn wait_for_held_syncs(&self, count: u64) {
+    pub(crate) fn wait_for_held_syncs(&self, count: u64) {
         let state = self.state();
         drop(self.0.changed.wait_while(state, |state| state.waiting_syncs < count).unwrap());
     }
 
     /// Counts the syncs of files.
-    pub(super) fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.state().syncs
     }
 
     /// Gives the disk as a killed process leaves it: all that was written is there, and what was not synced can
     /// still be lost with the power.
-    pub(super) fn killed(&self) -> Self {
+    pub(crate) fn killed(&self) -> Self {
         let state = self.state();
         let after = State {
             inodes: state.inodes.clone(),
@@ -109,7 +109,7 @@ impl Sim {
 
     /// Gives the disk as a loss of power leaves it: of what was not synced, any sectors, and of the names the
     /// first few changes. `random(n)` gives a number below n.
-    pub(super) fn powered_off(&self, mut random: impl FnMut(u32) -> u32) -> Self {
+    pub(crate) fn powered_off(&self, mut random: impl FnMut(u32) -> u32) -> Self {
         let kept = random(self.state().name_changes.len() as u32 + 1);
         // Sometimes all or none, for those are the likely cases.
         let odds = [Some(false), Some(true), None, None][random(4) as usize];
@@ -145,7 +145,7 @@ impl Sim {
     }
 
     /// Changes a file behind the log's back, durably.
-    pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let inode = state.names[name];
         let inode = &mut state.inodes[inode];
@@ -155,12 +155,12 @@ impl Sim {
     }
 
     /// Tells two files of the same name apart.
-    pub(super) fn inode_of(&self, name: &str) -> usize {
+    pub(crate) fn inode_of(&self, name: &str) -> usize {
         self.state().names[name]
     }
 
     /// Gives all files with their content.
-    pub(super) fn files(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
         let state = self.state();
         state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].now.clone())).collect()
     }
