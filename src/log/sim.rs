@@ -88,6 +88,16 @@ impl Sim {
         drop(self.0.changed.wait_while(state, |state| state.waiting_syncs < count).unwrap());
     }
 
+    /// Whether the power went.
+    pub(crate) fn is_off(&self) -> bool {
+        self.state().off
+    }
+
+    /// Gives what files take. Unit: bytes.
+    pub(crate) fn used(&self) -> usize {
+        self.state().used()
+    }
+
     /// Counts the syncs of files.
     pub(crate) fn syncs(&self) -> u64 {
         self.state().syncs
@@ -203,9 +213,12 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[*inode].now.len()).sum()
+    }
+
     fn free(&self) -> usize {
-        let used: usize = self.names.values().map(|inode| self.inodes[*inode].now.len()).sum();
-        self.faults.space.map_or(usize::MAX, |space| space.saturating_sub(used))
+        self.faults.space.map_or(usize::MAX, |space| space.saturating_sub(self.used()))
     }
 }
 

@@ -36,6 +36,8 @@ mod retained;
 mod retries;
 mod serve;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod standing;
 mod ticks;
 mod trouble;
