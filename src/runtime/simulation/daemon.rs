@@ -43,6 +43,7 @@ pub(super) struct Daemon {
     server: Server,
     pub log: Log,
     writer: Arc<Mutex<Stepper>>,
+    view: Arc<View>,
     crew: Vec<Member>,
     appends: Vec<Append>,
     truncation: Option<Task<Result<Vec<(Partition, Offset, Offset)>, StoreError>>>,
@@ -120,7 +121,7 @@ impl Daemon {
         };
         let crew = (0..workers).map(member).collect();
         let (fate, server) = (fate.clone(), server.clone());
-        Ok(Self { fate, server, log, writer, crew, appends: Vec::new(), truncation: None, fatal })
+        Ok(Self { fate, server, log, writer, view, crew, appends: Vec::new(), truncation: None, fatal })
     }
 
     /// Whether it has found that it cannot go on.
@@ -128,9 +129,10 @@ impl Daemon {
         self.fatal.load(Ordering::Relaxed)
     }
 
-    /// Whether all that it was told to write is answered.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.appends.is_empty()
+    /// Whether all that it was told to write is answered, and its workers have all partitions in hand.
+    pub(super) fn is_settled(&self) -> bool {
+        let partitions = self.view.status(|partition| self.log.end(partition), 0).partitions;
+        self.appends.is_empty() && partitions.iter().all(|partition| partition.assumed)
     }
 
     /// How many workers it has.
@@ -263,12 +265,12 @@ fn options(setting: &Setting, fatal: &Arc<AtomicBool>) -> LogOptions {
     let fatal = Arc::clone(fatal);
     LogOptions {
         partitions: PARTITIONS,
-        segment_bytes: 4096,
+        segment_bytes: 2048,
         size_bytes_max: setting.log_bytes_max,
-        record_bytes_max: 1024,
-        group_bytes_max: 1024,
-        append_bytes_max: 1024,
-        reserve_bytes: 512,
+        record_bytes_max: 512,
+        group_bytes_max: 600,
+        append_bytes_max: 600,
+        reserve_bytes: 256,
         queue_bytes_max: 4096,
         cache_bytes_max: 16 << 10,
         on_fatal: Arc::new(move |_| fatal.store(true, Ordering::Relaxed)),

@@ -29,7 +29,7 @@ use std::time::Instant;
 use world::World;
 
 /// Seeds of a run of the test suite.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 64;
 
 /// Lives through one seed; gives its fate.
 ///
@@ -50,15 +50,20 @@ fn run(seed: u64) -> Fate {
 fn seeds() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("the variable holds a number"));
     let (first, seeds) = (number("WEIR_SIMULATION_FIRST").unwrap_or(0), number("WEIR_SIMULATION_SEEDS").unwrap_or(SEEDS));
-    let (begun, mut faults, mut events) = (Instant::now(), BTreeMap::<_, u64>::new(), 0);
+    let (begun, mut faults, mut work, mut events) = (Instant::now(), BTreeMap::new(), BTreeMap::new(), 0);
     for seed in first..first + seeds {
         let fate = run(seed);
         events += fate.trace().1;
-        fate.faults().into_iter().for_each(|(kind, count)| *faults.entry(kind).or_default() += count);
+        add(&mut faults, fate.faults());
+        add(&mut work, fate.work());
     }
-    let total: u64 = faults.values().sum();
-    println!("{seeds} seeds from {first}: {total} faults among {events} events survived in {:.1} s", begun.elapsed().as_secs_f64());
-    faults.iter().for_each(|(kind, count)| println!("{count:8} {kind}"));
+    let (total, seconds) = (faults.values().sum::<u64>(), begun.elapsed().as_secs_f64());
+    println!("{seeds} seeds from {first}: {total} faults among {events} events survived in {seconds:.1} s");
+    work.iter().chain(&faults).for_each(|(what, count)| println!("{count:8} {what}"));
+}
+
+fn add(sums: &mut BTreeMap<&'static str, u64>, counts: BTreeMap<&'static str, u64>) {
+    counts.into_iter().for_each(|(what, count)| *sums.entry(what).or_default() += count);
 }
 
 #[test]

@@ -19,12 +19,13 @@ struct State {
     events: u64,
     newest: VecDeque<String>,
     faults: BTreeMap<&'static str, u64>,
+    work: BTreeMap<&'static str, u64>,
 }
 
 impl Fate {
     pub(super) fn new(seed: u64) -> Self {
-        let (newest, faults) = (VecDeque::new(), BTreeMap::new());
-        Self(Arc::new(Mutex::new(State { seed, state: seed, hash: 0, events: 0, newest, faults })))
+        let (newest, faults, work) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        Self(Arc::new(Mutex::new(State { seed, state: seed, hash: 0, events: 0, newest, faults, work })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,6 +87,16 @@ impl Fate {
     pub(super) fn fault(&self, kind: &'static str) {
         *self.state().faults.entry(kind).or_default() += 1;
         self.note(kind);
+    }
+
+    /// Counts what is done between faults: a run in which nothing is done shows nothing.
+    pub(super) fn count(&self, what: &'static str) {
+        *self.state().work.entry(what).or_default() += 1;
+    }
+
+    /// Gives these counts.
+    pub(super) fn work(&self) -> BTreeMap<&'static str, u64> {
+        self.state().work.clone()
     }
 
     /// Gives the seed.

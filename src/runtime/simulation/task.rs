@@ -26,9 +26,9 @@ pub(super) async fn turn() {
     .await;
 }
 
-/// Waits for up to three turns: something takes its time.
+/// Waits for a turn or two, or not at all: something takes its time.
 pub(super) async fn turns(fate: &Fate) {
-    for _ in 0..fate.below(4) {
+    for _ in 0..fate.one_of(&[0, 0, 1, 2]) {
         turn().await;
     }
 }

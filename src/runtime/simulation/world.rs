@@ -17,16 +17,17 @@ use uuid::Uuid;
 const ROUNDS_MAX: u64 = 4_000;
 
 /// What usually happens, with its weight.
-const USUAL: [(Usual, u64); 9] = [
-    (Usual::Send, 8),
+const USUAL: [(Usual, u64); 10] = [
+    (Usual::Send, 5),
     (Usual::Write, 12),
     (Usual::Answer, 8),
     (Usual::Work, 40),
-    (Usual::Commit, 50),
+    (Usual::Commit, 70),
     (Usual::Serve, 25),
     (Usual::Flush, 4),
     (Usual::Pass, 5),
-    (Usual::Truncate, 8),
+    (Usual::Truncate, 10),
+    (Usual::Mend, 12),
 ];
 
 #[derive(Clone, Copy)]
@@ -40,6 +41,7 @@ enum Usual {
     Flush,
     Pass,
     Truncate,
+    Mend,
 }
 
 /// What goes wrong; each run has some of them, more often or less.
@@ -91,7 +93,11 @@ pub(super) struct World {
     seen: usize,
     /// Another weir took a partition in this life of the daemon.
     intruded: bool,
+    /// The last life of the daemon ended in order.
+    in_order: bool,
+    /// The weight of each fault, and how many steps there are to one.
     faults: [u64; FAULTS.len()],
+    fault_every: u64,
 }
 
 impl World {
@@ -103,7 +109,7 @@ impl World {
             reached: Arc::clone(&reference.reached),
             clock_us: Arc::new(AtomicI64::new(0)),
             log: Uuid::from_u128(u128::from(fate.seed()) + 1),
-            log_bytes_max: fate.one_of(&[24 << 10, 64 << 10, 1 << 20]),
+            log_bytes_max: fate.one_of(&[12 << 10, 32 << 10, 1 << 20]),
         };
         Self {
             setting,
@@ -116,7 +122,9 @@ impl World {
             starts: vec![Offset(0); PARTITIONS.into()],
             seen: 0,
             intruded: false,
+            in_order: false,
             faults: std::array::from_fn(|_| fate.one_of(&[0, 0, 1, 1, 2])),
+            fault_every: fate.one_of(&[15, 40, 100, 300]),
         }
     }
 
@@ -124,7 +132,7 @@ impl World {
     /// has to come to its end.
     pub(super) fn run(&mut self) {
         self.begin();
-        for _ in 0..self.fate.within(600..=1_800) {
+        for _ in 0..self.fate.within(1_000..=4_000) {
             self.step();
         }
         self.end();
@@ -143,9 +151,7 @@ impl World {
         if self.daemon.is_none() && self.fate.once_in(4) {
             self.start();
         }
-        let usual: u64 = USUAL.iter().map(|(_, weight)| weight).sum();
-        let faults: u64 = self.faults.iter().sum();
-        if self.fate.below(usual + faults) < faults {
+        if self.fate.once_in(self.fault_every) && self.faults.iter().any(|weight| *weight > 0) {
             let fault = FAULTS[self.fate.pick(&self.faults)];
             self.fail(fault);
         } else {
@@ -171,10 +177,8 @@ impl World {
                 let span_us = [SECOND_US, 10 * MINUTE_US, 3 * HOUR_US][self.fate.pick(&[30, 30, 2])];
                 let us = self.fate.below(span_us as u64) as i64;
                 self.setting.clock_us.fetch_add(us, Ordering::Relaxed);
-                if self.fate.once_in(20) {
-                    self.heal_one();
-                }
             }
+            Usual::Mend => self.mend(),
             _ if self.daemon.is_none() => {}
             Usual::Send => {
                 let records = self.fleet.next(self.now_us());
@@ -228,6 +232,7 @@ impl World {
         }
         let log = self.daemon().log.clone();
         self.starts = (0..PARTITIONS).map(|p| log.start(Partition(p))).collect();
+        self.fate.count("truncations");
         self.fate.note(format_args!("the log begins at {:?}", self.starts));
         let starts = self.starts.clone();
         let durable = self.server.state().durable();
@@ -295,7 +300,7 @@ impl World {
     }
 
     /// Something that went wrong is mended.
-    fn heal_one(&mut self) {
+    fn mend(&mut self) {
         match self.fate.below(3) {
             0 => self.server.start(),
             1 => self.server.state().read_only = false,
@@ -309,6 +314,10 @@ impl World {
         self.seen += new.len();
         for committed in new {
             if let Committed::Rows(commit) = committed {
+                self.fate.count("commits");
+                if commit.checkpoint.is_some() {
+                    self.fate.count("checkpoints");
+                }
                 self.reference.check_commit(&commit);
             }
         }
@@ -332,6 +341,7 @@ impl World {
     fn observe(&mut self) {
         let log = self.daemon().log.clone();
         for record in self.reference.observe(&log) {
+            self.fate.count("records");
             self.fleet.taken(record.offset, record.log_time, &record.body);
         }
     }
@@ -358,6 +368,7 @@ impl World {
             return self.power_off();
         }
         self.disk = self.disk.killed();
+        self.in_order = true;
         self.check();
     }
 
@@ -368,9 +379,10 @@ impl World {
 
     /// Starts the daemon, as often as the power goes meanwhile.
     fn start(&mut self) {
-        self.intruded = false;
+        (self.intruded, self.in_order) = (false, false);
         match Daemon::start(&self.setting, &self.disk) {
             Ok(daemon) => {
+                self.fate.count("starts");
                 self.reference.check_log(&daemon.log);
                 self.starts = (0..PARTITIONS).map(|p| daemon.log.start(Partition(p))).collect();
                 self.daemon = Some(daemon);
@@ -384,19 +396,17 @@ impl World {
     /// All is well again, and everything comes to its end.
     fn end(&mut self) {
         self.fate.note("all is well again");
+        self.in_order = false;
         self.server.start();
         self.server.state().read_only = false;
         self.disk.faults(|faults| *faults = Default::default());
-        self.until("the log is worked off", |world| {
-            let state = world.server.state();
-            let log = &world.daemon.as_ref().expect("it runs").log;
-            let committed = |p| state.tables.progress.get(&p).is_some_and(|progress| progress.offset == log.end(p));
-            world.daemon.as_ref().is_some_and(Daemon::is_quiet) && (0..PARTITIONS).map(Partition).all(committed)
-        });
-        self.check();
-        self.daemon().stop();
-        self.until_ended();
-        self.check();
+        // It may find only now that another weir was here, and end by that.
+        while !self.in_order {
+            self.work_off();
+            self.daemon().stop();
+            self.until_ended();
+            self.check();
+        }
         self.start();
         let log = self.daemon().log.clone();
         let state = self.server.state();
@@ -404,6 +414,16 @@ impl World {
             let checkpoint = state.tables.newest(partition).map_or(Offset(0), |checkpoint| checkpoint.offset);
             assert_eq!(checkpoint, log.end(partition), "a clean stop leaves a checkpoint of partition {partition}");
         }
+    }
+
+    fn work_off(&mut self) {
+        self.until("the log is worked off", |world| {
+            let state = world.server.state();
+            let log = &world.daemon.as_ref().expect("it runs").log;
+            let committed = |p| state.tables.progress.get(&p).is_some_and(|progress| progress.offset == log.end(p));
+            world.daemon.as_ref().is_some_and(Daemon::is_settled) && (0..PARTITIONS).map(Partition).all(committed)
+        });
+        self.check();
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
