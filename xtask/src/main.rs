@@ -7,6 +7,7 @@ mod guests;
 mod interrupts;
 mod process;
 mod servers;
+mod simulate;
 mod soak;
 mod test;
 mod workspace;
@@ -36,6 +37,8 @@ enum Command {
     Guests(guests::Options),
     /// Random faults under load for minutes, then the verdict: nothing lost, nothing twice.
     Soak(soak::Options),
+    /// Simulates log, dataflow and store over many seeds, each with faults and interleavings of its own.
+    Simulate(simulate::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
 }
@@ -62,6 +65,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(&options, &workspace, interrupts),
         Command::Guests(options) => guests::run(&options, &workspace),
         Command::Soak(options) => soak::run(&options, &workspace, interrupts),
+        Command::Simulate(options) => simulate::run(&options, &workspace, interrupts),
         Command::Servers => servers::foreground(&workspace, interrupts),
     }
 }

@@ -8,9 +8,11 @@
 //! | `server`, `tables`, `session` | the database: a WAL, what it makes of the tables, and the contract of `database` over it |
 //! | `daemon`, `world` | one life of the daemon; everything that happens to it |
 //! | `reference` | what has to be true |
+//! | `contract` | the fake database and a real one answer the same |
 //!
 //! `WEIR_SIMULATION_FIRST` and `WEIR_SIMULATION_SEEDS` choose the seeds; `cargo xtask simulate` sets them.
 
+mod contract;
 mod daemon;
 mod decoder;
 mod fleet;
