@@ -95,7 +95,13 @@ enum TruncateProblem {
 ///
 /// Where senders are refused for want of space and that gives none back, the older checkpoints are given up too:
 /// no record comes any more that would make them move on.
-async fn truncate(database: &impl Database, log: &Log, extents: &mut Extents, now: LogTime, keep: Keep) -> Result<(), TruncateProblem> {
+async fn truncate(
+    database: &impl Database,
+    log: &Log,
+    extents: &mut Extents,
+    now: LogTime,
+    keep: Keep,
+) -> Result<(), TruncateProblem> {
     // The disk may be full long before the log's own bound is reached.
     let full = log.is_full() || log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
     let old = extents.older_than(now, keep.retention_us).map(<[Offset]>::to_vec);

@@ -8,9 +8,9 @@ mod scan;
 mod tail;
 
 use super::identity::Identity;
+use super::sim::Sim;
 use super::{Clock, Log, LogOptions, NewRecord, OpenError, RawRecord, ReadError, Recovery, open};
 use dataflows::model::{LogTime, Offset, Partition};
-use super::sim::Sim;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -108,7 +108,13 @@ async fn answer<D: Database>(database: &D, session: &mut D::Session, call: &Call
             },
             Call::Progress => {
                 let progress = session.progress().await.unwrap();
-                format!("{:?}", progress.into_iter().map(|p| (p.partition, p.offset, p.owner_epoch, p.counts, p.log_time)).collect::<Vec<_>>())
+                format!(
+                    "{:?}",
+                    progress
+                        .into_iter()
+                        .map(|p| (p.partition, p.offset, p.owner_epoch, p.counts, p.log_time))
+                        .collect::<Vec<_>>()
+                )
             }
             Call::Checkpoints => {
                 let mut checkpoints = database.checkpoints(&partitions, LOG).await.unwrap();

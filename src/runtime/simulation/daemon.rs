@@ -73,6 +73,15 @@ struct Append {
     answer: Task<Result<Vec<Offset>, AppendError>>,
 }
 
+/// How far the log was truncated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Truncation {
+    /// To the oldest checkpoints.
+    Usual,
+    /// In need, to the newest.
+    Utmost,
+}
+
 /// The answer to an append.
 pub(super) struct Answered {
     pub records: Vec<NewRecord>,
@@ -213,22 +222,22 @@ impl Daemon {
         }
     }
 
-    /// Truncates the log as far as the database says, in its own time. Tells whether it did.
-    pub(super) fn truncate(&mut self) -> bool {
+    /// Truncates the log as far as the database says, in its own time. Tells how, if it did.
+    pub(super) fn truncate(&mut self) -> Option<Truncation> {
         let server = self.server.clone();
-        let truncation =
-            self.truncation.get_or_insert_with(|| Box::pin(async move { server.checkpoints_kept().await }));
-        let Some(kept) = task::poll(truncation) else { return false };
+        let truncation = self.truncation.get_or_insert_with(|| Box::pin(async move { server.checkpoints_kept().await }));
+        let kept = task::poll(truncation)?;
         self.truncation = None;
-        let Ok(kept) = kept else { return false };
+        let kept = kept.ok()?;
         let room = Room::of(&kept, PARTITIONS, None);
         // The disk may fail.
         let truncated = self.log.truncate_below(&room.usual).unwrap_or_default();
         self.fate.note(format_args!("{truncated:?}"));
         if truncated.segments > 0 || !self.log.is_full() {
-            return truncated.segments > 0;
+            return (truncated.segments > 0).then_some(Truncation::Usual);
         }
-        self.log.truncate_below(&room.utmost).unwrap_or_default().segments > 0
+        let truncated = self.log.truncate_below(&room.utmost).unwrap_or_default();
+        (truncated.segments > 0).then_some(Truncation::Utmost)
     }
 
     /// Tells it to end in order.

@@ -43,7 +43,11 @@ impl Reference {
         let mut all = Vec::new();
         for (partition, story) in (0..).map(Partition).zip(&mut self.partitions) {
             let (mut at, mut new) = (Offset(story.records.len() as u64), Vec::new());
-            assert!(log.end(partition) >= at, "partition {partition} ends at {}, and {at} records were readable", log.end(partition));
+            assert!(
+                log.end(partition) >= at,
+                "partition {partition} ends at {}, and {at} records were readable",
+                log.end(partition)
+            );
             while at < log.end(partition) {
                 at = log.read(partition, at, 1 << 20, &mut new).expect("what is durable can be read");
             }
@@ -67,7 +71,12 @@ impl Reference {
                 at = log.read(partition, at, 1 << 20, &mut found).expect("what is durable can be read");
             }
             let expected = &story.records[log.start(partition).0 as usize..];
-            assert!(found.starts_with(expected), "partition {partition} is not what was readable: {} of {}", found.len(), expected.len());
+            assert!(
+                found.starts_with(expected),
+                "partition {partition} is not what was readable: {} of {}",
+                found.len(),
+                expected.len()
+            );
         }
     }
 

@@ -13,6 +13,8 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub(super) struct Server {
     pub fate: Fate,
+    /// A transaction whose connection is gone is looked at once in so many times.
+    lingering: u64,
     state: Arc<Mutex<State>>,
 }
 
@@ -53,7 +55,7 @@ pub(super) enum Answer {
 impl Server {
     pub(super) fn new(fate: &Fate) -> Self {
         let state = State { up: true, ..State::default() };
-        Self { fate: fate.clone(), state: Arc::new(Mutex::new(state)) }
+        Self { fate: fate.clone(), lingering: fate.one_of(&[1, 10, 40]), state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -69,8 +71,11 @@ impl Server {
             return;
         }
         let number = self.fate.one_of(&waiting);
-        let Received { connection, commit } = state.received.remove(&number).expect("it was just listed");
-        let abandoned = !state.connections.contains(&connection);
+        let abandoned = !state.connections.contains(&state.received[&number].connection);
+        if abandoned && !self.fate.once_in(self.lingering) {
+            return;
+        }
+        let Received { commit, .. } = state.received.remove(&number).expect("it was just listed");
         let answer = match state.tables.fence(&commit) {
             _ if self.fate.once_in(if abandoned { 2 } else { 30 }) => Answer::Aborted,
             Some(partition) => Answer::Fenced(partition),

@@ -86,14 +86,15 @@ impl Database for Server {
         let newest = {
             let state = self.state();
             let newest = partitions.iter().filter_map(|partition| state.tables.newest(*partition)).cloned();
-            newest.map(|checkpoint| StoredCheckpoint {
-                partition: checkpoint.partition,
-                offset: checkpoint.offset,
-                version: checkpoint.version,
-                state: checkpoint.state,
-                precedes_adoption: false,
-            })
-            .collect()
+            newest
+                .map(|checkpoint| StoredCheckpoint {
+                    partition: checkpoint.partition,
+                    offset: checkpoint.offset,
+                    version: checkpoint.version,
+                    state: checkpoint.state,
+                    precedes_adoption: false,
+                })
+                .collect()
         };
         connection.wait().await?;
         Ok(newest)

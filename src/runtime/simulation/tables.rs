@@ -86,10 +86,15 @@ impl Tables {
 
     /// Gives oldest and newest checkpoint of each partition.
     pub(super) fn kept(&self) -> Vec<(Partition, Offset, Offset)> {
-        let ends = |(partition, kept): (&Partition, &Vec<Checkpoint>)| {
-            Some((*partition, kept.first()?.offset, kept.last()?.offset))
-        };
+        let ends =
+            |(partition, kept): (&Partition, &Vec<Checkpoint>)| Some((*partition, kept.first()?.offset, kept.last()?.offset));
         self.checkpoints.iter().filter_map(ends).collect()
+    }
+
+    /// Whether a log that begins here has all behind the oldest checkpoint of each partition.
+    pub(super) fn are_reached_by(&self, start: impl Fn(Partition) -> Offset) -> bool {
+        let oldest = |partition| self.checkpoints.get(&partition).and_then(|kept| Some(kept.first()?.offset));
+        (0..super::fleet::PARTITIONS).map(Partition).all(|partition| start(partition) <= oldest(partition).unwrap_or(Offset(0)))
     }
 
     /// Whether a log that begins here brings them on, partition by partition.

@@ -20,10 +20,7 @@ pub(super) fn poll<T>(task: &mut Task<T>) -> Option<T> {
 /// Waits until the world comes by again.
 pub(super) async fn turn() {
     let mut waited = false;
-    poll_fn(|_| {
-        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+    poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// Waits for a turn or two, or not at all: something takes its time.
