@@ -22,7 +22,7 @@ const CALLS: usize = 150;
 #[derive(Debug)]
 enum Call {
     Take { log: Uuid, partitions: Vec<(Partition, Offset)> },
-    Commit(Commit),
+    Commit(Box<Commit>),
     Progress,
     Checkpoints,
     CheckpointsKept,
@@ -67,7 +67,7 @@ fn calls(fate: &Fate) -> Vec<Call> {
             if passes {
                 commit.advances.iter().for_each(|a| standing[usize::from(a.partition.0)].1 = a.to.0);
             }
-            Call::Commit(commit)
+            Call::Commit(Box::new(commit))
         }
         2 => Call::Progress,
         3 => Call::Checkpoints,

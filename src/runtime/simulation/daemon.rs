@@ -46,7 +46,7 @@ pub(super) struct Daemon {
     view: Arc<View>,
     crew: Vec<Member>,
     appends: Vec<Append>,
-    truncation: Option<Task<Result<Vec<(Partition, Offset, Offset)>, StoreError>>>,
+    truncation: Option<Task<Result<Kept, StoreError>>>,
     fatal: Arc<AtomicBool>,
 }
 
@@ -58,6 +58,9 @@ struct Member {
     /// None once it has ended.
     committer: Option<Task<Result<(), CommitLoopError>>>,
 }
+
+/// Oldest and newest checkpoint of each partition.
+type Kept = Vec<(Partition, Offset, Offset)>;
 
 /// A step of a worker: threads may be held up between two of them.
 #[derive(Clone, Copy, Debug)]
