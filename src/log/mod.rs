@@ -35,7 +35,11 @@ mod read;
 mod recover;
 mod scan;
 mod shared;
+#[cfg(test)]
+pub(crate) mod sim;
 mod status;
+#[cfg(test)]
+pub(crate) mod stepped;
 mod stretch;
 mod survey;
 mod verify;

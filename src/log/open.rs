@@ -27,6 +27,19 @@ pub(super) fn open_dir(dir: &Path, options: LogOptions, clock: Clock) -> Result<
 
 /// Opens the log of a disk; if there is none, makes one that is `new`.
 pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions, clock: Clock, new: Identity) -> Result<(Log, Recovery), OpenError> {
+    let (log, writer, recovery) = prepare(disk, options, clock, new)?;
+    let thread = std::thread::Builder::new().name("weir-log".into()).spawn(move || writer.run())?;
+    *log.inner.thread.lock().expect("nobody else has the log yet") = Some(thread);
+    Ok((log, recovery))
+}
+
+/// Does as [`open`], and leaves it to the caller to let the writer work.
+pub(super) fn prepare(
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    clock: Clock,
+    new: Identity,
+) -> Result<(Log, Writer, Recovery), OpenError> {
     options.check().map_err(OpenError::Options)?;
     let lock = lock(&*disk)?;
     // What a killed process named last may be seen here and still be forgotten by a loss of power.
@@ -46,8 +59,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions, clock: Clock, new: 
     let stamper = Stamper::new(clock, inspected.catalogue.end.last);
     let shared = Arc::new(Shared::new(disk, identity, options, inspected.catalogue));
     let writer = Writer::new(shared.clone(), stamper, file, inspected.closed);
-    let thread = std::thread::Builder::new().name("weir-log".into()).spawn(move || writer.run())?;
-    Ok((Log { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) }) }, recovery))
+    Ok((Log { inner: Arc::new(Inner { shared, thread: Mutex::default(), lock: Mutex::new(Some(lock)) }) }, writer, recovery))
 }
 
 /// Makes all that is about to be readable durable.

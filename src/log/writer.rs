@@ -15,7 +15,7 @@ use dataflows::model::{LogTime, Offset};
 use std::io;
 use std::sync::Arc;
 
-/// The writing end, on the thread `weir-log`.
+/// The writing end, on the thread `weir-log`; a simulation steps it instead.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     stamper: Stamper,
@@ -44,10 +44,17 @@ impl Writer {
     pub(super) fn run(mut self) {
         let shared = self.shared.clone();
         let _abandon = Abandon(&shared.queue);
-        while let Some(jobs) = self.shared.queue.take(self.shared.options.group_bytes_max) {
-            self.serve(jobs);
-        }
+        while self.step() {}
         self.close();
+    }
+
+    /// Waits for appends and serves one group of them. Tells whether there will be more: not, once the queue is closed
+    /// and empty.
+    pub(super) fn step(&mut self) -> bool {
+        let jobs = self.shared.queue.take(self.shared.options.group_bytes_max);
+        let Some(jobs) = jobs else { return false };
+        self.serve(jobs);
+        true
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
@@ -172,7 +179,7 @@ impl Writer {
     }
 
     /// Proves the last frame, so that damage to it cannot pass for a torn tail, and gives unused space back.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if !self.closed && self.put(Author::Daemon, (Kind::Closed, self.position.last), &[], std::iter::empty()).is_err() {
             return;
         }

@@ -1,5 +1,7 @@
 //! The state of one partition as bytes: zstd of postcard, with a version of its own.
 
+use super::commit_loop::CommitLoopError;
+use crate::store::StoredCheckpoint;
 use dataflows::graph::{PartitionState, StateOfVersion2};
 
 /// The format of a checkpoint's bytes. The one before is read too, any other is refused.
@@ -46,6 +48,14 @@ pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointEr
         WITHOUT_QUOTAS => Ok(postcard::from_bytes::<StateOfVersion2>(&zstd::decode_all(bytes)?)?.into()),
         found => Err(CheckpointError::Version { found }),
     }
+}
+
+/// Decodes a state as it was stored.
+///
+/// Errors: as [`decode`].
+pub(super) fn decode_stored(stored: &StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
+    let partition = stored.partition;
+    decode(stored.version, &stored.state).map_err(|error| CommitLoopError::Checkpoint { partition, error })
 }
 
 #[cfg(test)]

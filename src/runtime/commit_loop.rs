@@ -8,23 +8,20 @@
 //! connection had to be made anew, commit or no commit: what a crash took back of a silent partition would
 //! otherwise be missing until that is heard of again.
 
-use super::checkpoint::{self, CheckpointError};
+use super::backoff::{Backoff, Pauses};
+use super::checkpoint::CheckpointError;
+use super::database::{Database, Session};
 use super::gauges;
 use super::standing::Standing;
 use super::trouble::Trouble;
 use super::worker::{Assumed, HandedOver, ToWorker, WorkerHandle};
 use crate::log::Log;
-use crate::store::{Commit, CommitError, Committer, Landing, Store, StoreError, StoredCheckpoint, Taken};
+use crate::store::{Commit, CommitError, Landing, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
-
-/// First wait after a failure.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest wait between two tries.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Shortest time from one commit to the next. Uplinks that come singly would be committed singly, at many times
 /// the cost; who sends one in a while does not wait.
@@ -73,9 +70,9 @@ pub enum CommitLoopError {
 }
 
 /// One worker's committer.
-pub(super) struct CommitLoop {
+pub(super) struct CommitLoop<D> {
     /// The database.
-    pub store: Store,
+    pub database: D,
     /// The log, for its identity and extent.
     pub log: Log,
     /// The name under which partitions are owned.
@@ -88,9 +85,11 @@ pub(super) struct CommitLoop {
     pub commits: Receiver<HandedOver>,
     /// Where it tells what keeps it from its work.
     pub trouble: Trouble,
+    /// How it waits.
+    pub pauses: Pauses,
 }
 
-impl CommitLoop {
+impl<D: Database> CommitLoop<D> {
     /// Runs until the worker ends.
     ///
     /// Errors: the daemon must end, see [`CommitLoopError`].
@@ -103,6 +102,7 @@ impl CommitLoop {
                     generation += 1;
                     self.trouble.clear();
                     let standing = Standing::new(&assumed);
+                    self.drop_void();
                     self.worker.send(ToWorker::Assume { generation, partitions: assumed });
                     if self.commit_all(generation, standing).await? == End::Finished {
                         return Ok(());
@@ -116,7 +116,7 @@ impl CommitLoop {
                     if self.commits.is_closed() {
                         return Ok(());
                     }
-                    backoff.wait().await;
+                    backoff.wait(&self.pauses).await;
                 }
             }
         }
@@ -125,8 +125,8 @@ impl CommitLoop {
     /// Takes the partitions and loads their states.
     async fn take(&self) -> Result<Vec<Assumed>, Retry> {
         let ends: Vec<_> = self.partitions.iter().map(|p| (*p, self.log.end(*p))).collect();
-        let taken = self.store.take(&self.owner, self.log.id(), &ends).await?;
-        let checkpoints = self.store.load_checkpoints(&self.partitions, self.log.id()).await?;
+        let taken = self.database.take(&self.owner, self.log.id(), &ends).await?;
+        let checkpoints = self.database.checkpoints(&self.partitions, self.log.id()).await?;
         let mut checkpoints: HashMap<Partition, StoredCheckpoint> = checkpoints.into_iter().map(|c| (c.partition, c)).collect();
         let mut catalogue = Catalogue::default();
         let mut assumed = Vec::with_capacity(taken.len());
@@ -139,11 +139,11 @@ impl CommitLoop {
             }
             let knows_all_series = stored.as_ref().is_some_and(|stored| !stored.precedes_adoption);
             let mut state = match stored {
-                Some(stored) => decode(stored).await.map_err(Retry::Never)?,
+                Some(stored) => self.database.decode(stored).await.map_err(Retry::Never)?,
                 None => PartitionState::default(),
             };
             if !knows_all_series {
-                state = state.seeded(catalogue.of(partition, self).await?);
+                state = state.seeded(catalogue.of(partition, &self.database, &self.log).await?);
             }
             tracing::info!(%partition, %committed, replay_from = %needed, "took the partition");
             assumed.push(Assumed { partition, owner_epoch, committed, checkpoint: (needed, state) });
@@ -151,20 +151,25 @@ impl CommitLoop {
         Ok(assumed)
     }
 
+    /// Forgets what was handed over before: the worker starts anew and forgets it too.
+    fn drop_void(&mut self) {
+        while self.commits.try_recv().is_ok() {}
+    }
+
     /// Commits what the worker hands over until it ends, or the database turns out to be elsewhere.
     ///
     /// Whenever the connection is made anew, the database is asked first: also about the partitions that the
     /// commit at hand does not move, and while there is no commit at all.
     async fn commit_all(&mut self, generation: u64, mut standing: Standing) -> Result<End, CommitLoopError> {
-        let mut committer = Committer::new(&self.store);
+        let mut session = self.database.session();
         loop {
-            if !committer.is_connected() && self.landing(&mut committer, &standing, None).await? == Landing::Elsewhere {
+            if !session.is_connected() && self.landing(&mut session, &standing, None).await? == Landing::Elsewhere {
                 return Ok(End::Elsewhere);
             }
             let commit = tokio::select! {
                 biased;
                 commit = self.commits.recv() => commit,
-                () = committer.disconnected() => continue,
+                () = session.disconnected() => continue,
             };
             let begun = Instant::now();
             let Some(HandedOver { generation: its, commit }) = commit else { return Ok(End::Finished) };
@@ -173,13 +178,13 @@ impl CommitLoop {
                 // epoch would tell: a failover to a server that lags gives an epoch again.
                 continue;
             }
-            match self.commit(&mut committer, &standing, &commit).await? {
+            match self.commit(&mut session, &standing, &commit).await? {
                 Some(end) => return Ok(end),
                 None => standing.moved(&commit),
             }
             // The worker takes the rows' memory back.
             drop(commit);
-            tokio::time::sleep_until((begun + SPACING).into()).await;
+            self.pauses.pause(SPACING.saturating_sub(begun.elapsed())).await;
             self.worker.send(ToWorker::Committed);
         }
     }
@@ -187,21 +192,21 @@ impl CommitLoop {
     /// Commits, for as long as it takes; gives the end where it does not come to that.
     async fn commit(
         &self,
-        committer: &mut Committer,
+        session: &mut D::Session,
         standing: &Standing,
         commit: &Commit,
     ) -> Result<Option<End>, CommitLoopError> {
         let mut backoff = Backoff::default();
-        let mut ask = !committer.is_connected();
+        let mut ask = !session.is_connected();
         loop {
             if ask {
-                match self.landing(committer, standing, Some(commit)).await? {
+                match self.landing(session, standing, Some(commit)).await? {
                     Landing::Landed => return Ok(None),
                     Landing::Missed => {}
                     Landing::Elsewhere => return Ok(Some(End::Elsewhere)),
                 }
             }
-            ask = match try_commit(committer, commit).await {
+            ask = match try_commit(session, commit).await {
                 Ok(()) => {
                     self.trouble.clear();
                     return Ok(None);
@@ -217,8 +222,8 @@ impl CommitLoop {
                     matches!(error, CommitError::Unknown(_) | CommitError::Fenced { .. })
                 }
             };
-            ask |= !committer.is_connected();
-            backoff.wait().await;
+            ask |= !session.is_connected();
+            backoff.wait(&self.pauses).await;
             if self.commits.is_closed() {
                 return Ok(Some(End::Finished));
             }
@@ -228,13 +233,13 @@ impl CommitLoop {
     /// Asks the database where it stands and what became of a commit, until it answers or nobody waits any more.
     async fn landing(
         &self,
-        committer: &mut Committer,
+        session: &mut D::Session,
         standing: &Standing,
         commit: Option<&Commit>,
     ) -> Result<Landing, CommitLoopError> {
         let mut backoff = Backoff::default();
         loop {
-            match committer.progress().await {
+            match session.progress().await {
                 Ok(progress) => {
                     self.trouble.clear();
                     standing.taken_over(&progress)?;
@@ -248,27 +253,20 @@ impl CommitLoop {
             if self.commits.is_closed() {
                 return Ok(Landing::Missed);
             }
-            backoff.wait().await;
+            backoff.wait(&self.pauses).await;
         }
     }
 }
 
-async fn try_commit(committer: &mut Committer, commit: &Commit) -> Result<(), CommitError> {
+async fn try_commit(session: &mut impl Session, commit: &Commit) -> Result<(), CommitError> {
     let started = Instant::now();
-    let committed = committer.commit(commit).await?;
+    let committed = session.commit(commit).await?;
     gauges::commit(&committed, commit.checkpoint.is_some(), started.elapsed());
     if let Some(refused) = committed.refused.first() {
         let (rows, partition, offset) = (committed.refused.len(), refused.partition, refused.offset);
         tracing::warn!(rows, %partition, %offset, example = refused.detail, "the database refused rows: they are in quarantine");
     }
     Ok(())
-}
-
-/// States are large: other tasks of the runtime answer requests meanwhile.
-async fn decode(stored: StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
-    let partition = stored.partition;
-    let decoded = tokio::task::spawn_blocking(move || checkpoint::decode(stored.version, &stored.state)).await;
-    decoded.expect("decoding a state does not panic").map_err(|error| CommitLoopError::Checkpoint { partition, error })
 }
 
 /// The series that have numbers, by partition; read when the first partition asks.
@@ -279,11 +277,16 @@ struct Catalogue {
 
 impl Catalogue {
     /// Takes out those of a partition.
-    async fn of(&mut self, partition: Partition, of: &CommitLoop) -> Result<Vec<CatalogueSeries>, StoreError> {
+    async fn of<D: Database>(
+        &mut self,
+        partition: Partition,
+        database: &D,
+        log: &Log,
+    ) -> Result<Vec<CatalogueSeries>, StoreError> {
         if self.by_partition.is_none() {
             let mut by_partition = HashMap::<_, Vec<_>>::new();
-            for series in of.store.numbered_series().await? {
-                by_partition.entry(Partition::of(&series.device, of.log.partitions())).or_default().push(series);
+            for series in database.numbered_series().await? {
+                by_partition.entry(Partition::of(&series.device, log.partitions())).or_default().push(series);
             }
             self.by_partition = Some(by_partition);
         }
@@ -314,24 +317,5 @@ enum Retry {
 impl From<StoreError> for Retry {
     fn from(error: StoreError) -> Self {
         if error.is_final() { Self::Never(CommitLoopError::Refused(error)) } else { Self::Later(error) }
-    }
-}
-
-/// Waits that double, with jitter from the clock's last digits: many daemons must not come back at once.
-struct Backoff {
-    next: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { next: BACKOFF_MIN }
-    }
-}
-
-impl Backoff {
-    async fn wait(&mut self) {
-        let jitter = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() % 256);
-        tokio::time::sleep(self.next.mul_f64(0.75 + f64::from(jitter) / 512.0)).await;
-        self.next = (self.next * 2).min(BACKOFF_MAX);
     }
 }

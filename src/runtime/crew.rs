@@ -2,6 +2,7 @@
 //!
 //! Knows no door, no clock and no registry tables: what it writes depends on the log alone.
 
+use super::backoff::Pauses;
 use super::commit_loop::{CommitLoop, CommitLoopError};
 use super::error::ServeError;
 use super::memory::WorkersMemory;
@@ -39,9 +40,9 @@ impl Crew {
     pub fn commit_to(&mut self, store: &Store, owner: &str) {
         self.view.reached(store.level().to_string());
         for (nth, Seat { partitions, worker, commits }) in self.pool.take_seats().into_iter().enumerate() {
-            let (store, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
-            let trouble = self.view.trouble(format!("committer {nth}"));
-            self.committers.spawn(CommitLoop { store, log, owner, partitions, worker, commits, trouble }.run());
+            let (database, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
+            let (trouble, pauses) = (self.view.trouble(format!("committer {nth}")), Pauses::system());
+            self.committers.spawn(CommitLoop { database, log, owner, partitions, worker, commits, trouble, pauses }.run());
         }
     }
 

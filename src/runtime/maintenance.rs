@@ -1,5 +1,6 @@
 //! The slow chores: tables' upkeep, truncation of the log, the registry's local copy.
 
+use super::database::Database;
 use crate::log::{Log, TruncateError, Truncated};
 use crate::registry::Directory;
 use crate::store::{Store, StoreError, maintenance};
@@ -94,24 +95,24 @@ enum TruncateProblem {
 ///
 /// Where senders are refused for want of space and that gives none back, the older checkpoints are given up too:
 /// no record comes any more that would make them move on.
-async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime, keep: Keep) -> Result<(), TruncateProblem> {
+async fn truncate(
+    database: &impl Database,
+    log: &Log,
+    extents: &mut Extents,
+    now: LogTime,
+    keep: Keep,
+) -> Result<(), TruncateProblem> {
     // The disk may be full long before the log's own bound is reached.
     let full = log.is_full() || log.status().bytes as f64 >= FULL * keep.size_bytes_max as f64;
     let old = extents.older_than(now, keep.retention_us).map(<[Offset]>::to_vec);
     if !full && old.is_none() {
         return Ok(());
     }
-    let checkpoints = store.checkpoints_kept().await?;
-    let of = |p: u16| checkpoints.iter().find(|(partition, ..)| partition.0 == p);
-    let oldest = |p| of(p).map_or(Offset(0), |(_, oldest, _)| *oldest);
-    let newest = |p| of(p).map_or(Offset(0), |(.., newest)| *newest);
-    let low = |p: u16| match &old {
-        Some(old) if !full => oldest(p).min(old[usize::from(p)]),
-        _ => oldest(p),
-    };
-    let truncated = truncate_below(log, (0..log.partitions()).map(low).collect()).await?;
+    let checkpoints = database.checkpoints_kept().await?;
+    let room = Room::of(&checkpoints, log.partitions(), old.as_deref().filter(|_| !full));
+    let truncated = truncate_below(log, room.usual).await?;
     if truncated.segments == 0 && log.is_full() {
-        let truncated = truncate_below(log, (0..log.partitions()).map(newest).collect()).await?;
+        let truncated = truncate_below(log, room.utmost).await?;
         if truncated.segments > 0 {
             tracing::warn!(
                 bytes = truncated.bytes,
@@ -120,6 +121,27 @@ async fn truncate(store: &Store, log: &Log, extents: &mut Extents, now: LogTime,
         }
     }
     Ok(())
+}
+
+/// How far the log can be truncated, partition by partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Room {
+    /// As far as any checkpoint that is kept does not need it, and its retention is over.
+    pub(super) usual: Vec<Offset>,
+    /// As far as the newest checkpoints do not need it.
+    pub(super) utmost: Vec<Offset>,
+}
+
+impl Room {
+    /// Finds it by the checkpoints that are kept: oldest and newest of each partition. `old` is the extent whose retention
+    /// is over, where that counts.
+    pub(super) fn of(checkpoints: &[(Partition, Offset, Offset)], partitions: u16, old: Option<&[Offset]>) -> Self {
+        let of = |p: u16| checkpoints.iter().find(|(partition, ..)| partition.0 == p);
+        let oldest = |p| of(p).map_or(Offset(0), |(_, oldest, _)| *oldest);
+        let newest = |p| of(p).map_or(Offset(0), |(.., newest)| *newest);
+        let usual = |p| old.map_or(oldest(p), |old| oldest(p).min(old[usize::from(p)]));
+        Self { usual: (0..partitions).map(usual).collect(), utmost: (0..partitions).map(newest).collect() }
+    }
 }
 
 async fn truncate_below(log: &Log, low: Vec<Offset>) -> Result<Truncated, TruncateError> {

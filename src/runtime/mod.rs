@@ -13,10 +13,12 @@
 //! prefix: a worker's state is thrown away and rebuilt from the database's own checkpoint whenever
 //! the database's `progress` is not what the worker left there.
 
+mod backoff;
 pub mod checkpoint;
 mod clock;
 mod commit_loop;
 mod crew;
+mod database;
 mod door;
 mod error;
 mod gauges;
@@ -35,6 +37,8 @@ mod retained;
 mod retries;
 mod serve;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod standing;
 mod stream;
 mod suspended;

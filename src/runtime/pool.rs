@@ -17,6 +17,10 @@ use std::thread::Thread;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
+/// Places between a worker and its committer, so that neither waits for the other: one for the commit on its way,
+/// one for a commit from just before the worker heard that it starts anew.
+pub(super) const COMMITS_WAITING_MAX: usize = 2;
+
 /// What a committer needs of its worker.
 pub(super) struct Seat {
     /// The worker's partitions, in order.
@@ -50,8 +54,7 @@ impl WorkerPool {
         let mut pool = Self { handles: Vec::new(), seats: Vec::new(), ended };
         for index in 0..count {
             let (sender, inbox) = std::sync::mpsc::channel();
-            // One commit is on its way at a time, so one place is enough.
-            let (commit_sender, commits) = mpsc::channel(1);
+            let (commit_sender, commits) = mpsc::channel(COMMITS_WAITING_MAX);
             let (decoders, view, retained) = (decoders.clone(), Arc::clone(view), Retained::new(Arc::clone(guards)));
             let (its_log, ended) = (log.clone(), ended_sender.clone());
             let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {

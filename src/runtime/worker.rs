@@ -169,13 +169,12 @@ impl Worker {
         Self { graph, pace, log, view, inbox, committer, generation: 0, owned, turn: 0, pending, retained, stopping: None }
     }
 
-    /// Works until it is stopped and all that it had to commit is committed.
+    /// Works until it is stopped and all that it had to commit is committed. A simulation takes the same steps one by one.
     ///
     /// Errors: the log cannot be read.
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         loop {
             self.hear()?;
-            self.retained.drop_seen();
             let worked = self.advance()?;
             let sent = self.commit();
             if self.is_done() {
@@ -187,7 +186,10 @@ impl Worker {
         }
     }
 
-    fn hear(&mut self) -> Result<(), WorkerError> {
+    /// Takes in all that it was told.
+    ///
+    /// Errors: the log cannot be read.
+    pub(super) fn hear(&mut self) -> Result<(), WorkerError> {
         loop {
             match self.inbox.try_recv() {
                 Ok(ToWorker::Assume { generation, partitions }) => {
@@ -199,13 +201,15 @@ impl Worker {
                     look(&Peek { graph: &self.graph, pending: self.pending.rows(), retained: &self.retained, owned: &self.owned })
                 }
                 Ok(ToWorker::Stop { deadline }) => self.stop(deadline),
-                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.stop(Instant::now());
-                    return Ok(());
+                    break;
                 }
             }
         }
+        self.retained.drop_seen();
+        Ok(())
     }
 
     fn stop(&mut self, deadline: Instant) {
@@ -238,7 +242,9 @@ impl Worker {
     }
 
     /// Runs some records through the graph, from one partition after the other. Tells whether there were any.
-    fn advance(&mut self) -> Result<bool, WorkerError> {
+    ///
+    /// Errors: the log cannot be read.
+    pub(super) fn advance(&mut self) -> Result<bool, WorkerError> {
         if self.pending.is_full(self.pace.rows_max) || self.out_of_time() {
             return Ok(false);
         }
@@ -290,7 +296,7 @@ impl Worker {
     }
 
     /// Hands what waits to the committer, if that is free. Tells whether it did.
-    fn commit(&mut self) -> bool {
+    pub(super) fn commit(&mut self) -> bool {
         if self.retained.is_in_flight() || self.out_of_time() || self.is_growing() {
             return false;
         }
@@ -374,7 +380,7 @@ impl Worker {
     }
 
     /// Whether it was stopped and nothing is left to commit. Past the deadline nothing waits for the database.
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         let settled =
             || !self.retained.is_in_flight() && self.owned.iter().all(|o| o.next == o.committed && o.checkpointed == o.next);
         self.stopping.is_some() && ((self.is_drained() && settled()) || self.out_of_time())

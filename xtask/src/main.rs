@@ -8,6 +8,7 @@ mod guests;
 mod interrupts;
 mod process;
 mod servers;
+mod simulate;
 mod soak;
 mod test;
 mod workspace;
@@ -39,6 +40,8 @@ enum Command {
     Soak(soak::Options),
     /// Feeds every parser of bytes from outside with mutations of a kept corpus.
     Fuzz(fuzz::Options),
+    /// Simulates log, dataflow and store over many seeds, each with faults and interleavings of its own.
+    Simulate(simulate::Options),
     /// Starts the databases that tests use, until Ctrl-C, and prints their addresses.
     Servers,
 }
@@ -66,6 +69,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<ExitCode> {
         Command::Guests(options) => guests::run(&options, &workspace),
         Command::Soak(options) => soak::run(&options, &workspace, interrupts),
         Command::Fuzz(options) => fuzz::run(&options, &workspace, interrupts),
+        Command::Simulate(options) => simulate::run(&options, &workspace, interrupts),
         Command::Servers => servers::foreground(&workspace, interrupts),
     }
 }

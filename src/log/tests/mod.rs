@@ -5,13 +5,12 @@ mod faults;
 mod kill;
 mod model;
 mod scan;
-mod sim;
 mod tail;
 
 use super::identity::Identity;
+use super::sim::Sim;
 use super::{Clock, Log, LogOptions, NewRecord, OpenError, RawRecord, ReadError, Recovery, open};
 use dataflows::model::{LogTime, Offset, Partition};
-use sim::Sim;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A disk in memory that keeps apart what was written and what is durable, and fails where a test wants it to.
 
-use crate::log::disk::{Disk, DiskFile, LockError};
+use super::disk::{Disk, DiskFile, LockError};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -9,7 +9,7 @@ const SECTOR: usize = 512;
 
 /// A disk; clones are the same disk.
 #[derive(Clone, Default)]
-pub(super) struct Sim(Arc<Shared>);
+pub(crate) struct Sim(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -32,19 +32,19 @@ struct State {
 
 /// What goes wrong.
 #[derive(Clone, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// Size of the disk. Unit: bytes.
-    pub(super) space: Option<usize>,
+    pub(crate) space: Option<usize>,
     /// The space ends by a quota, and not with the disk.
-    pub(super) quota: bool,
+    pub(crate) quota: bool,
     /// The next write is cut short and fails.
-    pub(super) write: bool,
+    pub(crate) write: bool,
     /// The next sync of a file fails; as on Linux, what it should have written is taken for written afterwards.
-    pub(super) sync: bool,
+    pub(crate) sync: bool,
     /// Syncs of files wait.
-    pub(super) hold_syncs: bool,
+    pub(crate) hold_syncs: bool,
     /// The power goes in the middle of this operation, counted from 0.
-    pub(super) power: Option<u32>,
+    pub(crate) power: Option<u32>,
 }
 
 #[derive(Clone, Default)]
@@ -79,25 +79,35 @@ impl Sim {
     }
 
     /// Changes what goes wrong from now on.
-    pub(super) fn faults(&self, change: impl FnOnce(&mut Faults)) {
+    pub(crate) fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state().faults);
         self.0.changed.notify_all();
     }
 
     /// Waits until this many syncs are held.
-    pub(super) fn wait_for_held_syncs(&self, count: u64) {
+    pub(crate) fn wait_for_held_syncs(&self, count: u64) {
         let state = self.state();
         drop(self.0.changed.wait_while(state, |state| state.waiting_syncs < count).unwrap());
     }
 
+    /// Whether the power went.
+    pub(crate) fn is_off(&self) -> bool {
+        self.state().off
+    }
+
+    /// Gives what files take. Unit: bytes.
+    pub(crate) fn used(&self) -> usize {
+        self.state().used()
+    }
+
     /// Counts the syncs of files.
-    pub(super) fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.state().syncs
     }
 
     /// Gives the disk as a killed process leaves it: all that was written is there, and what was not synced can
     /// still be lost with the power.
-    pub(super) fn killed(&self) -> Self {
+    pub(crate) fn killed(&self) -> Self {
         let state = self.state();
         let after = State {
             inodes: state.inodes.clone(),
@@ -111,7 +121,7 @@ impl Sim {
 
     /// Gives the disk as a loss of power leaves it: of what was not synced, any sectors, and of the names the
     /// first few changes. `random(n)` gives a number below n.
-    pub(super) fn powered_off(&self, mut random: impl FnMut(u32) -> u32) -> Self {
+    pub(crate) fn powered_off(&self, mut random: impl FnMut(u32) -> u32) -> Self {
         let kept = random(self.state().name_changes.len() as u32 + 1);
         // Sometimes all or none, for those are the likely cases.
         let odds = [Some(false), Some(true), None, None][random(4) as usize];
@@ -147,7 +157,7 @@ impl Sim {
     }
 
     /// Changes a file behind the log's back, durably.
-    pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let inode = state.names[name];
         let inode = &mut state.inodes[inode];
@@ -157,12 +167,12 @@ impl Sim {
     }
 
     /// Tells two files of the same name apart.
-    pub(super) fn inode_of(&self, name: &str) -> usize {
+    pub(crate) fn inode_of(&self, name: &str) -> usize {
         self.state().names[name]
     }
 
     /// Gives all files with their content.
-    pub(super) fn files(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
         let state = self.state();
         state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].now.clone())).collect()
     }
@@ -205,9 +215,12 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[*inode].now.len()).sum()
+    }
+
     fn free(&self) -> usize {
-        let used: usize = self.names.values().map(|inode| self.inodes[*inode].now.len()).sum();
-        self.faults.space.map_or(usize::MAX, |space| space.saturating_sub(used))
+        self.faults.space.map_or(usize::MAX, |space| space.saturating_sub(self.used()))
     }
 }
 
