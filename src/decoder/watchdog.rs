@@ -23,6 +23,8 @@ struct Watched {
     running: Option<(Interrupter, ThreadClock)>,
     /// Whether it was interrupted.
     interrupted: bool,
+    /// Whether the runs to come are left alone.
+    trusts: bool,
 }
 
 /// A worker's place in front of the watchdog.
@@ -34,8 +36,13 @@ impl Post {
     pub(super) fn enter(&self, interrupter: Interrupter) {
         let mut watched = lock(&self.0);
         watched.run += 1;
-        watched.running = Some((interrupter, ThreadClock::of_this_thread()));
+        watched.running = (!watched.trusts).then(|| (interrupter, ThreadClock::of_this_thread()));
         watched.interrupted = false;
+    }
+
+    /// Leaves the runs to come alone, or watches them again.
+    pub(super) fn trust(&self, trusts: bool) {
+        lock(&self.0).trusts = trusts;
     }
 
     /// Ends the run; true when the watchdog interrupted it.

@@ -8,12 +8,15 @@ use super::tree::Tree;
 use super::watchdog::Post;
 use super::{DecoderError, DecoderKind, Shared};
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
-use dataflows::model::{DecoderHash, Decoding, EventTime, Reason, Uplink};
+use dataflows::model::{DecoderHash, Decoding, EventTime, Offset, Partition, Reason, Uplink};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// A decoder of a worker, by what names it.
 type Key = (DecoderKind, DecoderHash);
+
+/// Gives the offset of a partition below which the tables hold what every uplink came to.
+type Settled = Box<dyn Fn(Partition) -> Offset>;
 
 /// Decodes for one worker of the graph.
 ///
@@ -26,6 +29,9 @@ pub struct WorkerDecoder {
     uplinks: u64,
     upstream_names: Names,
     warnings: u64,
+    settled: Settled,
+    /// Whether the watchdog leaves the run under way alone.
+    trusts: bool,
 }
 
 struct Entry {
@@ -37,7 +43,17 @@ struct Entry {
 impl WorkerDecoder {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let post = shared.watchdog.post();
-        Self { shared, post, programs: HashMap::new(), uplinks: 0, upstream_names: Names::default(), warnings: 0 }
+        let (programs, upstream_names) = (HashMap::new(), Names::default());
+        let settled = Box::new(|_| Offset(0));
+        Self { shared, post, programs, uplinks: 0, upstream_names, warnings: 0, settled, trusts: false }
+    }
+
+    /// Has the watchdog leave alone what is settled: an uplink below this offset was decoded to its end once, or there is a
+    /// verdict on it. Where a replay takes longer for it, a verdict would contradict the tables.
+    #[must_use]
+    pub fn settled_below(mut self, settled: impl Fn(Partition) -> Offset + 'static) -> Self {
+        self.settled = Box::new(settled);
+        self
     }
 
     /// Counts the warnings that decoders have returned beside their results.
@@ -136,6 +152,11 @@ impl Decode for WorkerDecoder {
     /// on disk. Going on would make results depend on more than the log.
     fn decode(&mut self, call: &DecodeCall<'_>, decoded: &mut Decoded) -> Result<(), DecodeFailure> {
         self.uplinks += 1;
+        let trusts = call.offset < (self.settled)(call.partition);
+        if trusts != self.trusts {
+            self.trusts = trusts;
+            self.post.trust(trusts);
+        }
         let ran = match call.template.decoding {
             Decoding::Upstream => self.upstream(call.uplink, decoded),
             Decoding::JavaScript(hash) => self.run((DecoderKind::JavaScript, hash), call, decoded),

@@ -58,7 +58,9 @@ impl WorkerPool {
             let (decoders, view, retained) = (decoders.clone(), Arc::clone(view), Retained::new(Arc::clone(guards)));
             let (its_log, ended) = (log.clone(), ended_sender.clone());
             let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
-                let graph = Graph::new(Box::new(decoders.worker()));
+                let committed = Arc::clone(&view);
+                let decoder = decoders.worker().settled_below(move |partition| committed.committed_below(partition));
+                let graph = Graph::new(Box::new(decoder));
                 let result = Worker::new(graph, pace, its_log, view, inbox, commit_sender, retained).run();
                 // The daemon may be gone already.
                 let _ = ended.blocking_send(result);

@@ -178,6 +178,11 @@ impl View {
         self.of(partition).committed.store(to.0, Ordering::Relaxed);
     }
 
+    /// Gives the first record of the partition whose rows are not in the database.
+    pub fn committed_below(&self, partition: Partition) -> Offset {
+        Offset(self.of(partition).committed.load(Ordering::Relaxed))
+    }
+
     /// Whether the partition holds something that only the passing of time will write.
     pub fn has_open_state(&self, partition: Partition) -> bool {
         self.of(partition).open_state.load(Ordering::Relaxed)

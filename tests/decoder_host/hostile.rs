@@ -173,3 +173,18 @@ fn an_uplink_is_not_passed_without_its_verdict() {
     let decoders = weir::decoder::Decoders::open(bench.dir.path(), limits, std::sync::Arc::new(Broken)).unwrap();
     let _ = crate::support::decode(&mut decoders.worker(), Decoding::JavaScript(hash), &[1], Offset(7));
 }
+
+/// Once an uplink was decoded and its rows are in the tables, no replay may come to another end.
+#[test]
+fn what_is_settled_is_not_ended_by_the_watchdog() {
+    let limits = DecoderLimits { watchdog: Duration::from_millis(50), ..DecoderLimits::default() };
+    let bench = Bench::open(limits);
+    let slow = "function decodeUplink() { return {data: {at: ('a'.repeat(6e4) + 'c').indexOf('a'.repeat(3e4) + 'b')}} }";
+    let slow = bench.script(slow);
+    let mut worker = bench.decoders.worker().settled_below(|partition| Offset(if partition == Partition(3) { 8 } else { 0 }));
+    let mut at = |offset| crate::support::decode(&mut worker, slow, &[1], Offset(offset)).map_err(|failure| failure.reason);
+    assert_eq!(at(7).unwrap().measurements.len(), 1);
+    assert_eq!(at(8).unwrap_err(), Reason::DecoderKilled);
+    assert_eq!(at(7).unwrap().measurements.len(), 1, "also behind one that was ended");
+    assert_eq!(*bench.verdicts.0.lock().unwrap(), [(Partition(3), Offset(8))]);
+}

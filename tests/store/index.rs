@@ -51,19 +51,21 @@ async fn a_filled_chunk_gets_a_tree_and_an_empty_one_nothing(kind: Kind) {
 async fn a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let mut indexer = Indexer::new(&fixture.store);
-    let taken = fill(&fixture, fixture.take().await, 0).await;
+    let mut taken = fill(&fixture, fixture.take().await, 0).await;
     let indexed = indexer.round(Filling::Bulk).await.unwrap().unwrap();
     assert_eq!((indexed.built, indexed.waiting, fixture.texts(METHODS).await), (vec![], 1, vec!["brin".to_owned()]));
-    fill(&fixture, taken, 1).await;
-    assert_eq!(indexer.round(Filling::Bulk).await.unwrap().unwrap().waiting, 1);
     let summarize = "SELECT sum(brin_summarize_new_values(x.indexrelid))::bigint FROM pg_inherits i \
                      JOIN pg_index x ON x.indrelid = i.inhrelid WHERE i.inhparent = 'measurement'::regclass";
-    // The range that is being filled may be summarized only once it is full.
-    assert!(fixture.number(summarize).await <= 1, "what came since is summarized");
+    for hour in 1..4 {
+        taken = fill(&fixture, taken, hour).await;
+        assert_eq!(indexer.round(Filling::Bulk).await.unwrap().unwrap().waiting, 1);
+        // The range that is being filled may be summarized only once it is full.
+        assert!(fixture.number(summarize).await <= 1, "what came since hour {hour} is summarized");
+    }
     assert_eq!(fixture.texts(KNOWN).await, ["series_id", "ts"], "the planner knows how rows lie");
     let done = indexer.round(Filling::Steady).await.unwrap().unwrap();
     assert_eq!((done.built.len(), done.waiting, fixture.texts(METHODS).await), (1, 0, vec!["btree".to_owned()]));
-    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 2 * i64::from(ROWS));
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 4 * i64::from(ROWS));
 }
 
 async fn what_a_broken_off_making_left_is_made_anew(kind: Kind) {

@@ -15,15 +15,21 @@ macro_rules! shipped {
     ($name:literal) => {
         Shipped { name: $name, case: include_str!(concat!("../../../bench-data/cases/", $name, "/case.toml")), baseline: None }
     };
+    ($name:literal, measured) => {
+        Shipped {
+            baseline: Some(include_str!(concat!("../../../bench-data/cases/", $name, "/baseline.json"))),
+            ..shipped!($name)
+        }
+    };
 }
 
 /// All of them.
 pub static SHIPPED: [Shipped; 7] = [
     shipped!("smoke"),
-    shipped!("day"),
-    shipped!("day-js"),
-    shipped!("steady-10x"),
-    shipped!("steady-100x"),
-    shipped!("steady-100x-singly"),
-    shipped!("million-series"),
+    shipped!("day", measured),
+    shipped!("day-js", measured),
+    shipped!("steady-10x", measured),
+    shipped!("steady-100x", measured),
+    shipped!("steady-100x-singly", measured),
+    shipped!("million-series", measured),
 ];

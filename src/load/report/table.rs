@@ -1,6 +1,7 @@
 //! The figures as a table for people, and the same rows for the page.
 
-use super::{Latency, Report, SERIES_DAY};
+use super::{Figures, Latency, Report, SERIES_DAY};
+use serde_json::Value;
 
 /// One row: what it is, what was found.
 pub(super) type Row = (String, String);
@@ -62,6 +63,9 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         row("caught up after kill -9", format!("{:.2} s", restart.after_kill_s));
         row("stopped, caught up after that", format!("{:.2} s, {:.2} s", restart.stop_s, restart.after_stop_s));
     }
+    if let Some(against) = report.baseline.as_ref().and_then(|baseline| against(figures, baseline)) {
+        row("against the baseline", against);
+    }
     for outcome in report.limit.iter().flat_map(|limit| &limit.variants) {
         let cpu = outcome.postgres_cpu_s_per_million.map_or_else(String::new, |cpu| format!(", {cpu:.2} CPU-s a million"));
         let name = format!("COPY {}, {} conn.", outcome.variant, outcome.connections);
@@ -77,4 +81,35 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         row(&format!("bar {}", bar.bar), format!("{verdict}: asked {}, found {}", bar.asked, bar.found));
     }
     rows
+}
+
+/// Tells how much this run took of what the committed one took: less than one is better. None where they share no figure.
+fn against(figures: &Figures, baseline: &Value) -> Option<String> {
+    let share = |name: &str, now: Option<f64>, before: &str| {
+        let before = baseline.pointer(before)?.as_f64().filter(|before| *before > 0.0)?;
+        Some(format!("{name} × {:.2}", now? / before))
+    };
+    let shares = [
+        share("time", Some(figures.seconds), "/seconds"),
+        share("CPU-seconds", figures.cpu_s_per_million.both, "/cpu_s_per_million/both"),
+        share("memory", Some(figures.rss_max_bytes as f64), "/rss_max_bytes"),
+    ];
+    let shares: Vec<_> = shares.into_iter().flatten().collect();
+    (!shares.is_empty()).then(|| shares.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::report::CpuPerMillion;
+    use serde_json::json;
+
+    #[test]
+    fn a_run_is_held_against_the_committed_one_where_both_have_the_figure() {
+        let cpu_s_per_million = CpuPerMillion { weir: 1.0, postgres: None, both: None };
+        let figures = Figures { seconds: 30.0, rss_max_bytes: 500_000_000, cpu_s_per_million, ..Figures::default() };
+        let baseline = json!({"seconds": 40.0, "cpu_s_per_million": {"both": 3.2}, "rss_max_bytes": 400_000_000});
+        assert_eq!(against(&figures, &baseline).as_deref(), Some("time × 0.75, memory × 1.25"));
+        assert_eq!(against(&figures, &json!({"seconds": 0.0})), None);
+    }
 }

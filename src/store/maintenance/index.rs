@@ -13,13 +13,13 @@ use super::super::error::{Doing, StoreError};
 use super::super::sqlstate::{Remedy, remedy, words};
 use super::super::tables::{Table, TableName};
 use super::super::{Store, classes};
+use std::collections::HashMap;
 use tokio_postgres::{Client, Error};
 
 /// Held by the connection of the daemon that makes indexes.
 const LOCK: i64 = 0x7765_6972_0000_0003;
 /// Pages of a BRIN range. Fewer make the index slow to walk, more make too many rows to look at.
-const BRIN_PAGES: u32 = 2;
-/// A chunk of one page needs no index. Unit: bytes.
+const BRIN_PAGES: i64 = 2;
 const PAGE_BYTES: i64 = 8192;
 
 /// How rows come at present.
@@ -44,16 +44,20 @@ pub struct Indexed {
 
 /// Makes the indexes, over a connection of its own.
 ///
-/// State: the connection, which holds the lock that lets only one daemon do this.
+/// State: the connection, which holds the lock that lets only one daemon do this, and how far each BRIN was summarized.
 pub struct Indexer {
     store: Store,
     client: Option<Client>,
+    summarized: Summarized,
 }
+
+/// The pages of a BRIN's table that it speaks of, by the index.
+type Summarized = HashMap<String, i64>;
 
 impl Indexer {
     /// Connects at the first round.
     pub fn new(store: &Store) -> Self {
-        Self { store: store.clone(), client: None }
+        Self { store: store.clone(), client: None, summarized: HashMap::new() }
     }
 
     /// Looks at all chunks and partitions once. Gives none where another daemon does it.
@@ -72,7 +76,7 @@ impl Indexer {
         for class in &classes {
             for table in Table::PER_CLASS.map(|table| table.named(class)) {
                 for chunk in chunks(&client, &table).await.doing("the indexes could not be read")? {
-                    match chunk.tend(&client, &table, filling).await {
+                    match chunk.tend(&client, &table, filling, &mut self.summarized).await {
                         Ok(Tended::Well) => {}
                         Ok(Tended::Built) => indexed.built.push(chunk.name),
                         Ok(Tended::Waits) => indexed.waiting += 1,
@@ -149,17 +153,24 @@ async fn chunks(client: &Client, table: &TableName) -> Result<Vec<Chunk>, Error>
 
 impl Chunk {
     /// Does what is due. Nothing of it can be part of a transaction.
-    async fn tend(&self, client: &Client, table: &TableName, filling: Filling) -> Result<Tended, Error> {
+    async fn tend(
+        &self,
+        client: &Client,
+        table: &TableName,
+        filling: Filling,
+        summarized: &mut Summarized,
+    ) -> Result<Tended, Error> {
         for index in &self.invalid {
             client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await?;
         }
         let (name, columns) = (&self.name, table.table.index_columns());
         match filling {
-            _ if self.has_tree => self.drop_brins(client).await.map(|()| Tended::Well),
+            _ if self.has_tree => self.drop_brins(client, summarized).await.map(|()| Tended::Well),
+            // One page needs no index.
             _ if self.bytes <= PAGE_BYTES => Ok(Tended::Well),
             Filling::Steady => {
                 client.batch_execute(&format!("CREATE INDEX CONCURRENTLY ON {name} ({columns})")).await?;
-                self.drop_brins(client).await.map(|()| Tended::Built)
+                self.drop_brins(client, summarized).await.map(|()| Tended::Built)
             }
             Filling::Bulk if self.brins.is_empty() => {
                 let with = format!("WITH (pages_per_range = {BRIN_PAGES})");
@@ -167,9 +178,8 @@ impl Chunk {
                 self.analyze(client, columns).await.map(|()| Tended::Waits)
             }
             Filling::Bulk => {
-                // Pages that no summary speaks of are read by everybody.
                 for index in &self.brins {
-                    client.execute("SELECT brin_summarize_new_values($1::text::regclass)", &[index]).await?;
+                    self.summarize(client, index, summarized).await?;
                 }
                 if self.is_unknown {
                     self.analyze(client, columns).await?;
@@ -179,14 +189,33 @@ impl Chunk {
         }
     }
 
+    /// Summarizes the pages that came since: those that no summary speaks of are read by everybody. All ranges are walked
+    /// only the first time, since that takes longer than the work itself once they are many.
+    async fn summarize(&self, client: &Client, index: &String, summarized: &mut Summarized) -> Result<(), Error> {
+        let pages = self.bytes / PAGE_BYTES;
+        match summarized.insert(index.clone(), pages) {
+            Some(before) if before == pages => {}
+            Some(before) => {
+                let begun = before - before % BRIN_PAGES;
+                let sql = "SELECT count(brin_summarize_range($1::text::regclass, page)) FROM generate_series($2::bigint, $3::bigint - 1, $4::bigint) page";
+                client.execute(sql, &[index, &begun, &pages, &BRIN_PAGES]).await?;
+            }
+            None => {
+                client.execute("SELECT brin_summarize_new_values($1::text::regclass)", &[index]).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells the planner how rows lie, without which it does not choose the BRIN.
     async fn analyze(&self, client: &Client, columns: &str) -> Result<(), Error> {
         client.batch_execute(&format!("ANALYZE {} ({columns})", self.name)).await
     }
 
-    async fn drop_brins(&self, client: &Client) -> Result<(), Error> {
+    async fn drop_brins(&self, client: &Client, summarized: &mut Summarized) -> Result<(), Error> {
         for index in &self.brins {
             client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await?;
+            summarized.remove(index);
         }
         Ok(())
     }
