@@ -48,6 +48,9 @@ fn parse_epoch(text: &str) -> Option<EventTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
+    use jiff::tz::{Offset, TimeZone};
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     #[test]
     fn own_times_are_told_apart_by_their_magnitude() {
@@ -80,5 +83,40 @@ mod tests {
         check("2022-07-18T09:34:15.775023242+00:00", Some(1_658_136_855_775_023));
         check("1555570137", None);
         check("2020-02-12", None);
+    }
+
+    /// Up to the year 2255 a floating-point number holds each microsecond since 1970.
+    const EXACT_BELOW_US: i64 = 1 << 53;
+
+    fn read(json: &str) -> Option<i64> {
+        let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+        any(&raw, "/time").ok().map(|time| time.0)
+    }
+
+    proptest! {
+        #[test]
+        fn a_moment_is_the_same_in_every_zone_and_unit(us in 0..EXACT_BELOW_US, offset_min in -14 * 60..=14 * 60) {
+            let zone = TimeZone::fixed(Offset::from_seconds(offset_min * 60).unwrap());
+            let text = Timestamp::from_microsecond(us).unwrap().to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string();
+            prop_assert_eq!(rfc3339(&text, "/time").ok().map(|time| time.0), Some(us), "{}", &text);
+            prop_assert_eq!(read(&format!("{text:?}")), Some(us));
+            let (seconds, milliseconds) = (us / 1_000_000, us / 1000);
+            if (seconds as f64) < SECONDS_BELOW {
+                prop_assert_eq!(read(&seconds.to_string()), Some(seconds * 1_000_000));
+            }
+            if (milliseconds as f64) >= SECONDS_BELOW {
+                prop_assert_eq!(read(&milliseconds.to_string()), Some(milliseconds * 1000));
+            }
+        }
+
+        #[test]
+        fn whatever_is_a_time_lies_within_ten_thousand_years(number in proptest::num::f64::ANY, text in ".{0,40}") {
+            for json in [number.to_string(), format!("{:?}", number.to_string()), serde_json::to_string(&text).unwrap()] {
+                let Ok(raw) = serde_json::from_str::<Box<RawValue>>(&json) else { continue };
+                if let Ok(time) = any(&raw, "/time") {
+                    prop_assert!(time.0.abs() <= 377_705_116_800_000_000, "{}", json);
+                }
+            }
+        }
     }
 }

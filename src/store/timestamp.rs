@@ -53,6 +53,7 @@ impl<'a> FromSql<'a> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_year_2000_is_the_origin() {
@@ -65,5 +66,15 @@ mod tests {
         check(i64::MAX, i64::MAX);
         check(i64::MIN, i64::MIN);
         assert_eq!(Timestamp(i64::MIN + 1).to_wire(), i64::MIN + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_times_is_that_of_the_wire(a in any::<i64>(), b in any::<i64>()) {
+            prop_assert!(Timestamp(a.min(b)).to_wire() <= Timestamp(a.max(b)).to_wire());
+            // What PostgreSQL can hold (4713 BC to 294276) comes back as it was.
+            let held = a.clamp(-210_866_803_200_000_000, 9_223_371_331_200_000_000);
+            prop_assert_eq!(Timestamp::from_wire(Timestamp(held).to_wire()), Timestamp(held));
+        }
     }
 }

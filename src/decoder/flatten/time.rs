@@ -59,3 +59,36 @@ pub(in crate::decoder) fn iso(ms: f64) -> Option<String> {
     let time = Timestamp::from_millisecond(ms.is_finite().then_some(ms as i64)?).ok()?;
     Some(format!("{time:.3}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The begin of the year 2100. Unit: milliseconds since 1970.
+    const YEAR_2100_MS: i64 = 4_102_444_800_000;
+
+    proptest! {
+        #[test]
+        fn a_moment_is_the_same_in_every_form(ms in SECONDS_MIN as i64 * 1000..YEAR_2100_MS) {
+            let read = |tree: &Tree<'_>| of(tree).map(|time| time.0);
+            let text = iso(ms as f64).unwrap();
+            let without_zone = text.trim_end_matches('Z').to_owned();
+            for text in [text, without_zone, ms.to_string()] {
+                prop_assert_eq!(read(&Tree::Text(text.clone().into())), Some(ms * 1000), "{}", text);
+            }
+            prop_assert_eq!(read(&Tree::Date(ms as f64)), Some(ms * 1000));
+            prop_assert_eq!(read(&Tree::Number(ms as f64)), Some(ms * 1000));
+            prop_assert_eq!(read(&Tree::Number((ms / 1000) as f64)), Some(ms / 1000 * 1_000_000));
+        }
+
+        #[test]
+        fn whatever_comes_is_a_time_or_none(number in proptest::num::f64::ANY, text in ".{0,40}") {
+            for tree in [Tree::Number(number), Tree::Date(number), Tree::Text(number.to_string().into()), Tree::Text(text.into())] {
+                let time = of(&tree);
+                prop_assert!(time.is_none() || !matches!(tree, Tree::Number(number) if !(SECONDS_MIN..MILLISECONDS_MAX).contains(&number)));
+            }
+            let _ = iso(number);
+        }
+    }
+}
