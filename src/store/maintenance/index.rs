@@ -20,6 +20,7 @@ use tokio_postgres::{Client, Error};
 const LOCK: i64 = 0x7765_6972_0000_0003;
 /// Pages of a BRIN range. Fewer make the index slow to walk, more make too many rows to look at.
 const BRIN_PAGES: i64 = 2;
+/// PostgreSQL's page. Unit: bytes.
 const PAGE_BYTES: i64 = 8192;
 
 /// How rows come at present.
@@ -197,7 +198,8 @@ impl Chunk {
             Some(before) if before == pages => {}
             Some(before) => {
                 let begun = before - before % BRIN_PAGES;
-                let sql = "SELECT count(brin_summarize_range($1::text::regclass, page)) FROM generate_series($2::bigint, $3::bigint - 1, $4::bigint) page";
+                let sql = "SELECT count(brin_summarize_range($1::text::regclass, page)) \
+                           FROM generate_series($2::bigint, $3::bigint - 1, $4::bigint) page";
                 client.execute(sql, &[index, &begun, &pages, &BRIN_PAGES]).await?;
             }
             None => {
