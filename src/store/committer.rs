@@ -9,7 +9,7 @@ use super::commit::{Commit, CommitError, Committed, Refused, StopReason, failed}
 use super::direct::Direct;
 use super::level::Layout;
 use super::refusals::{RefusedSeries, RefusedSeriesSet};
-use super::rows::{self, Batch, Batches, Row};
+use super::rows::{self, Batch, Batches, Row, Sweep};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, remedy, words};
 use super::{Progress, Store, StoreError, progress, ranges};
@@ -25,6 +25,7 @@ pub struct Committer {
     classes: Vec<Class>,
     refused: RefusedSeriesSet,
     wholly_refused: WhollyRefused,
+    sweep: Sweep,
     /// The columnstore did not take rows directly, for a reason that is not theirs: it is not asked again.
     only_plain: bool,
 }
@@ -33,7 +34,8 @@ impl Committer {
     /// Connects when there is something to commit.
     pub fn new(store: &Store) -> Self {
         let (classes, refused, wholly_refused) = (Vec::new(), RefusedSeriesSet::default(), WhollyRefused::default());
-        Self { store: store.clone(), session: None, classes, refused, wholly_refused, only_plain: false }
+        let (sweep, only_plain) = (Sweep::default(), false);
+        Self { store: store.clone(), session: None, classes, refused, wholly_refused, sweep, only_plain }
     }
 
     /// Opens the connection.
@@ -85,6 +87,7 @@ impl Committer {
         let outcome = self.commit_on(&mut session, commit).await;
         if outcome.is_ok() {
             self.session = Some(session);
+            self.sweep = self.sweep.back();
         } else {
             // Its locks go now. The connection goes too: a COPY that could not begin breaks it a little later.
             let _ = session.rollback().await;
@@ -156,11 +159,11 @@ impl Committer {
     ) -> Result<Batches<'a>, CommitError> {
         let mut refused = self.refused.clone();
         refused.extend(found.iter().cloned());
-        if let Ok(batches) = rows::batches(commit, &self.classes, &refused) {
+        if let Ok(batches) = rows::batches(commit, &self.classes, &refused, self.sweep) {
             return Ok(batches);
         }
         self.read_classes(session).await?;
-        rows::batches(commit, &self.classes, &refused).map_err(|class| StopReason::ClassMissing(class).into())
+        rows::batches(commit, &self.classes, &refused, self.sweep).map_err(|class| StopReason::ClassMissing(class).into())
     }
 
     /// Reads the classes, each of which then has its tables.

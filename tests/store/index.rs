@@ -1,6 +1,6 @@
 //! The indexes of chunks and partitions.
 
-use crate::fixture::{DAY, DEVICE, Fixture, after, commit, placed};
+use crate::fixture::{DAY, DEVICE, Fixture, after, commit, placed, stored};
 use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{ClassNo, EventTime, FieldNo, HOUR_US, Outputs, SeriesId, Stored};
@@ -63,9 +63,55 @@ async fn a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone(kind: Kin
         assert!(fixture.number(summarize).await <= 1, "what came since hour {hour} is summarized");
     }
     assert_eq!(fixture.texts(KNOWN).await, ["series_id", "ts"], "the planner knows how rows lie");
+    let analyzed = "SELECT sum(s.analyze_count)::bigint FROM pg_inherits i JOIN pg_stat_all_tables s ON s.relid = i.inhrelid \
+                    WHERE i.inhparent = 'measurement'::regclass";
+    assert_eq!(fixture.number(analyzed).await, 1, "a few more rows do not make it look again");
+    fill(&fixture, taken, 4).await;
+    indexer.round(Filling::Bulk).await.unwrap();
+    assert_eq!(fixture.number(analyzed).await, 2, "many more do");
     let done = indexer.round(Filling::Steady).await.unwrap().unwrap();
     assert_eq!((done.built.len(), done.waiting, fixture.texts(METHODS).await), (1, 0, vec!["btree".to_owned()]));
-    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 4 * i64::from(ROWS));
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 5 * i64::from(ROWS));
+}
+
+async fn whoever_keeps_a_chunk_open_keeps_nobody_from_writing(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    let taken = fill(&fixture, fixture.take().await, 0).await;
+    indexer.round(Filling::Bulk).await.unwrap();
+    let chunk =
+        &fixture.texts("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'measurement'::regclass").await[0];
+    let forgotten = fixture.database.client().await;
+    forgotten.batch_execute(&format!("BEGIN; LOCK TABLE {chunk} IN ROW EXCLUSIVE MODE")).await.unwrap();
+    let making = tokio::spawn(async move { indexer.round(Filling::Steady).await });
+    // It waits for a while, in which a commit waits too, and then makes the index in the way that takes longer.
+    let beside =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
+    while fixture.number(beside).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    fill(&fixture, taken, 1).await;
+    assert!(!making.is_finished(), "the index waits for the transaction that is open");
+    forgotten.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(making.await.unwrap().unwrap().unwrap().built.len(), 1);
+    assert_eq!(fixture.texts(METHODS).await, ["btree"]);
+}
+
+async fn commits_go_to_and_fro_through_the_series(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut committer = fixture.committer().await;
+    let mut taken = fixture.take().await;
+    for hour in 0..3 {
+        let row = |series: u16, nth: i64| placed(taken.offset.0, stored(series, DAY + hour * HOUR_US + nth, f64::from(series)));
+        let offset = taken.offset.0;
+        let numbers = [row(1, 0), row(0, 0), row(1, 1), row(0, 1)];
+        let outputs = Outputs { numbers: numbers.into(), ..Outputs::default() };
+        committer.commit(&commit(taken, offset + 1, outputs)).await.unwrap();
+        taken = after(taken, offset + 1);
+    }
+    let sql = "SELECT value || ' ' || extract(microseconds FROM ts)::int FROM measurement ORDER BY ctid";
+    let (up, down) = (["0 0", "0 1", "1 0", "1 1"], ["1 0", "1 1", "0 0", "0 1"]);
+    assert_eq!(fixture.texts(sql).await, [up, down, up].concat());
 }
 
 async fn what_a_broken_off_making_left_is_made_anew(kind: Kind) {
@@ -93,6 +139,8 @@ async fn one_daemon_makes_indexes_at_a_time(kind: Kind) {
 on_every_server!(
     a_filled_chunk_gets_a_tree_and_an_empty_one_nothing,
     a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone,
+    whoever_keeps_a_chunk_open_keeps_nobody_from_writing,
+    commits_go_to_and_fro_through_the_series,
     what_a_broken_off_making_left_is_made_anew,
     one_daemon_makes_indexes_at_a_time,
 );
