@@ -1,14 +1,17 @@
 //! Keeps what changed and rolls up the rest: change and rollup, fused on one per-series state.
 //! Invariant: every record is counted once, and what is due is emitted before the record's own effect.
 
-use super::{Builder, Elements, Shared};
+use super::{Builder, Elements, Shared, in_groups};
 use crate::decode::Rejected;
 use crate::element::{Body, Cause, Element, Epoch, Measured, Outcome};
 use crate::limits::REFUSED_ROWS_PER_UPLINK_MAX;
-use crate::model::{Attempt, CatalogueDevice, Counts, LogTime, Outputs, Placed, Quarantined, Record, Released, Retry, Uplink};
+use crate::model::{
+    Attempt, CatalogueDevice, Counts, LogTime, Outputs, Partition, Placed, Quarantined, Record, Released, Retry, Uplink,
+};
 use crate::series::fleet::Fleet;
 use crate::tally::Tally;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -28,15 +31,32 @@ pub(crate) fn keep<'scope>(
         drop(initial);
         move |input, _output| {
             input.for_each(|_capability, elements| {
-                let (mut kept, mut rows) = (kept.borrow_mut(), rows.borrow_mut());
-                for element in elements.drain(..) {
-                    let partition = element.cause.partition;
-                    let kept = kept.get_mut(&partition).expect("records of partitions that are not owned never enter");
-                    kept.take(element, &mut rows);
-                }
+                let mut rows = rows.borrow_mut();
+                in_groups(
+                    elements,
+                    |ahead| fetch(&kept.borrow(), ahead),
+                    |element| {
+                        let (partition, mut kept) = (element.cause.partition, kept.borrow_mut());
+                        let kept = kept.get_mut(&partition).expect("records of partitions that are not owned never enter");
+                        kept.take(element, &mut rows);
+                    },
+                );
             });
         }
     })
+}
+
+/// Fetches the series of the elements' devices.
+fn fetch(kept: &BTreeMap<Partition, Kept>, elements: &[Element<Outcome>]) {
+    for of_partition in elements.chunk_by(|one, next| one.cause.partition == next.cause.partition) {
+        let device = |element: &Element<Outcome>| match &element.body {
+            Body::Uplink(Outcome::Measured(measured)) => Some(measured.context.device.no),
+            _ => None,
+        };
+        if let Some(kept) = kept.get(&of_partition[0].cause.partition) {
+            kept.fleet.fetch(of_partition.iter().filter_map(device));
+        }
+    }
 }
 
 /// What is kept of a partition; all but the tally is part of its state.

@@ -46,6 +46,16 @@ pub(crate) type Builder<T> = CapacityContainerBuilder<Vec<T>>;
 pub(crate) fn each<'scope, U: 'static, V: Clone + 'static>(
     elements: Elements<'scope, U>,
     name: &str,
+    each: impl FnMut(Element<U>) -> Element<V> + 'static,
+) -> Elements<'scope, V> {
+    each_after(|_| {}, elements, name, each)
+}
+
+/// As [`each`]; `ahead` sees the elements of a group before, for what is cheaper to do of them together.
+pub(crate) fn each_after<'scope, U: 'static, V: Clone + 'static>(
+    mut ahead: impl FnMut(&[Element<U>]) + 'static,
+    elements: Elements<'scope, U>,
+    name: &str,
     mut each: impl FnMut(Element<U>) -> Element<V> + 'static,
 ) -> Elements<'scope, V> {
     elements.unary::<Builder<Element<V>>, _, _, _>(Pipeline, name, |initial, _info| {
@@ -53,10 +63,21 @@ pub(crate) fn each<'scope, U: 'static, V: Clone + 'static>(
         move |input, output| {
             input.for_each(|capability, elements| {
                 let mut session = output.session(&capability);
-                for element in elements.drain(..) {
-                    session.give(each(element));
-                }
+                in_groups(elements, &mut ahead, |element| session.give(each(element)));
             });
         }
     })
+}
+
+/// Elements in a group: what is remembered of their devices fits into the nearest caches.
+const GROUP: usize = 16;
+
+/// Takes the elements out, group by group.
+pub(crate) fn in_groups<T>(elements: &mut Vec<T>, mut ahead: impl FnMut(&[T]), mut each: impl FnMut(T)) {
+    let mut elements = elements.drain(..);
+    while !elements.as_slice().is_empty() {
+        let rest = elements.as_slice();
+        ahead(&rest[..rest.len().min(GROUP)]);
+        elements.by_ref().take(GROUP).for_each(&mut each);
+    }
 }

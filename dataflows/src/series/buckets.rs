@@ -81,6 +81,11 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
+    /// Reads a little of it.
+    pub(crate) fn touch(&self) -> usize {
+        self.others.len() + self.hour.as_ref().map_or(0, |hour| hour.summary.count as usize)
+    }
+
     /// Finds the open partial of a bucket.
     pub(crate) fn find(&mut self, level: BucketLevel, start: EventTime, class: ClassNo) -> Option<&mut Open> {
         let is_it = |open: &Open| open.start == start && open.level == level && open.class == class;

@@ -104,6 +104,17 @@ impl Tracked {
         InForce { class: policy.class, zone, horizon_us }
     }
 
+    /// Reads a little of each slot.
+    pub(crate) fn touch(&self) -> usize {
+        let settings = self.settings.as_ref().map_or(0, |settings| settings.slots.iter().filter(|slot| slot.current).count());
+        settings + self.state.slots.iter().map(Slot::touch).sum::<usize>()
+    }
+
+    /// Reads a little of what the slots have elsewhere.
+    pub(crate) fn touch_histories(&self) -> usize {
+        self.state.slots.iter().map(Slot::touch_history).sum()
+    }
+
     /// Makes room for the series of a first uplink: most devices send the same fields ever after, and
     /// a list that doubles as it grows would be half empty for each of them.
     pub(crate) fn expect_series(&mut self, count: usize) {
@@ -188,6 +199,24 @@ impl Slot {
     pub(crate) fn vacant() -> Self {
         let (values, buckets) = (Values::new(ValueKind::Number), Buckets::default());
         Self { field: "".into(), unit: Some("\0".into()), class: ClassNo(0), values, buckets }
+    }
+
+    /// Reads a little of each part.
+    fn touch(&self) -> usize {
+        let values = match &self.values {
+            Values::Number(history) | Values::Boolean(history) => history.touch(),
+            Values::Text(_) | Values::Location(_) => 0,
+        };
+        self.field.len() + usize::from(self.class == ClassNo(0)) + values + self.buckets.touch()
+    }
+
+    /// Reads a little of what it has elsewhere.
+    fn touch_history(&self) -> usize {
+        match &self.values {
+            Values::Number(history) | Values::Boolean(history) => history.touch_newest(),
+            Values::Text(history) => history.touch(),
+            Values::Location(history) => history.touch(),
+        }
     }
 
     pub(crate) fn kind(&self) -> ValueKind {

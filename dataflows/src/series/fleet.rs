@@ -14,7 +14,9 @@ use crate::model::{
 };
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::sync::Arc;
 
 /// The devices of a partition.
@@ -99,6 +101,15 @@ impl Agenda {
 }
 
 impl Fleet {
+    /// Brings what is remembered of devices near to the processor: so they are waited for together, where otherwise each
+    /// measurement waits for its series alone. Changes nothing.
+    pub(crate) fn fetch(&self, devices: impl Iterator<Item = DeviceNo>) {
+        let found: SmallVec<[&Tracked; 16]> = devices.filter_map(|device| self.devices.get(&device)).collect();
+        // Those that lie behind a pointer are found only when that is here.
+        black_box(found.iter().map(|tracked| tracked.touch()).sum::<usize>());
+        black_box(found.iter().map(|tracked| tracked.touch_histories()).sum::<usize>());
+    }
+
     /// Puts the measurements of one uplink into their series. What the device has no room for is
     /// added to `refused`.
     pub(crate) fn measure(

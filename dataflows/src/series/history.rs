@@ -88,6 +88,16 @@ impl<V> Default for History<V> {
 }
 
 impl<V: Sample> History<V> {
+    /// Reads a little of it.
+    pub(crate) fn touch(&self) -> usize {
+        self.recent.len() + usize::from(self.anchor.is_some())
+    }
+
+    /// Reads the newest measurement, which may stand elsewhere.
+    pub(crate) fn touch_newest(&self) -> usize {
+        self.recent.last().map_or(0, |recent| recent.selected.into())
+    }
+
     /// Gives the newest measurement by event time.
     pub(crate) fn newest(&self) -> Option<(EventTime, &V)> {
         let anchor = || self.anchor.as_ref().map(|anchor| (anchor.last_at, &anchor.last));

@@ -9,20 +9,27 @@
 //! sender sent it again, or it was tried again already. That of a single field is a copy only of another
 //! retry of the same entry, for the uplink itself had passed.
 
-use super::{Elements, Shared, each};
-use crate::element::{Arrived, Body, DeviceKey, Known};
-use crate::limits::{DEDUP_KEYS_PER_DEVICE_MAX, DEDUP_WINDOW_US};
-use crate::model::{Attempt, LogTime, Uplink};
+mod keys;
+
+use self::keys::Keys;
+use super::{Elements, Shared, each_after};
+use crate::element::{Arrived, Body, DeviceKey, Element, Known};
+use crate::limits::DEDUP_WINDOW_US;
+use crate::model::{Attempt, LogTime, Partition, Uplink};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
+use std::hint::black_box;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Turns uplinks that came in before into [`Body::Duplicate`].
 ///
 /// State: [`Seen`], per partition. Cost: one hash of the frame and one map lookup an uplink.
 pub(crate) fn dedup<'scope>(elements: Elements<'scope, Known>, seen: Shared<Seen>) -> Elements<'scope, Known> {
-    each(elements, "Dedup", move |mut element| {
+    let ahead = seen.clone();
+    let fetch = move |elements: &[Element<Known>]| fetch(&ahead.borrow(), elements);
+    each_after(fetch, elements, "Dedup", move |mut element| {
         let mut seen = seen.borrow_mut();
         let seen = seen.get_mut(&element.cause.partition).expect("records of partitions that are not owned never enter");
         seen.pass(element.cause.log_time);
@@ -35,18 +42,27 @@ pub(crate) fn dedup<'scope>(elements: Elements<'scope, Known>, seen: Shared<Seen
     })
 }
 
+/// Brings the keys of the elements' devices near to the processor, to wait for them together.
+fn fetch(seen: &BTreeMap<Partition, Seen>, elements: &[Element<Known>]) {
+    let keys = |element: &Element<Known>| match &element.body {
+        Body::Uplink(Known { arrived, .. }) => seen.get(&element.cause.partition)?.devices.get(&arrived.key),
+        _ => None,
+    };
+    let found: SmallVec<[_; 16]> = elements.iter().filter_map(keys).collect();
+    black_box(found.into_iter().fold(0, |all, keys: &Keys| all ^ keys.touch()));
+}
+
 /// A hash of what tells an uplink from the others of its tenant. It is compared with at most
-/// [`DEDUP_KEYS_PER_DEVICE_MAX`] others, so that 64 bits tell them apart: one uplink in 10^17 is
+/// [`DEDUP_KEYS_PER_DEVICE_MAX`](crate::limits::DEDUP_KEYS_PER_DEVICE_MAX) others, so that 64 bits tell them apart: one uplink in 10^17 is
 /// taken for another.
 type Digest = u64;
 
 /// The uplinks of a partition that were seen within the window.
 ///
-/// State: at most [`DEDUP_KEYS_PER_DEVICE_MAX`] keys of 16 bytes for each device in effect that was
-/// heard within two windows.
+/// State: [`Keys`] for each device in effect that was heard within two windows.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    devices: HashMap<DeviceKey, VecDeque<(LogTime, Digest)>>,
+    devices: HashMap<DeviceKey, Keys>,
     next_sweep: LogTime,
     scratch: Vec<u8>,
 }
@@ -65,7 +81,7 @@ impl Seen {
             return;
         }
         self.next_sweep = LogTime((now.0.div_euclid(DEDUP_WINDOW_US) + 1) * DEDUP_WINDOW_US);
-        self.devices.retain(|_, keys| keys.back().is_some_and(|&(at, _)| is_live(at, now)));
+        self.devices.retain(|_, keys| keys.is_live(now));
     }
 
     /// Remembers an uplink and tells whether it is the first of its kind, but for itself when it was tried
@@ -77,19 +93,14 @@ impl Seen {
         };
         let passed_before = retried.and_then(|last| last.passed);
         let keys = self.devices.entry(arrived.key).or_default();
-        while keys.front().is_some_and(|&(at, _)| !is_live(at, now)) {
-            keys.pop_front();
-        }
-        if let Some(place) = keys.iter().position(|&(_, seen)| seen == key) {
-            if Some(keys[place].0) != passed_before {
+        keys.expire(now);
+        if let Some((place, passed)) = keys.find(key) {
+            if Some(passed) != passed_before {
                 return false;
             }
             keys.remove(place);
         }
-        if keys.len() == DEDUP_KEYS_PER_DEVICE_MAX {
-            keys.pop_front();
-        }
-        keys.push_back((now, key));
+        keys.push(now, key);
         true
     }
 
@@ -100,13 +111,14 @@ impl Seen {
 
     /// Gives the state to be saved.
     pub(crate) fn save(&self) -> SeenState {
-        let devices = self.devices.iter().map(|(device, keys)| (*device, keys.clone())).collect();
+        let devices = self.devices.iter().map(|(device, keys)| (*device, keys.iter().collect())).collect();
         SeenState { devices, next_sweep: self.next_sweep }
     }
 
     /// Takes up a saved state.
     pub(crate) fn restore(state: SeenState) -> Self {
-        Self { devices: state.devices.into_iter().collect(), next_sweep: state.next_sweep, scratch: Vec::new() }
+        let devices = state.devices.into_iter().map(|(device, keys)| (device, Keys::restore(keys))).collect();
+        Self { devices, next_sweep: state.next_sweep, scratch: Vec::new() }
     }
 }
 
