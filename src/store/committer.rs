@@ -104,7 +104,13 @@ impl Committer {
         }
         let asks = session.copies_directly && !self.only_plain;
         let is_direct = asks && batches.tables.iter().any(|batch| self.split(commit, batch).is_some());
-        let mut care = if is_direct { Care::Direct } else { Care::Whole };
+        let mut care = if is_direct {
+            Care::Direct
+        } else if session.learn_chunks(&batches.tables).await? {
+            Care::Chunks
+        } else {
+            Care::Whole
+        };
         loop {
             let source = match self.attempt(session, commit, &batches, &found, care).await {
                 Ok(committed) => {
@@ -118,14 +124,27 @@ impl Committer {
                     batches = self.batches(session, commit, &found).await?;
                     continue;
                 }
+                Err(Failure::ChunkLeft) => {
+                    session.chunks.forget();
+                    session.rollback().await.map_err(failed)?;
+                    care = Care::Whole;
+                    continue;
+                }
                 Err(Failure::Fenced(partition)) => return Err(CommitError::Fenced { partition }),
                 Err(Failure::Stop(reason)) => return Err(reason.into()),
                 Err(Failure::AnswerLost(source)) => return Err(CommitError::Unknown(failed(source))),
                 Err(Failure::Server(source)) => source,
             };
+            let is_by_chunk = care == Care::Chunks;
+            if is_by_chunk {
+                session.chunks.forget();
+                // What a chunk refuses its table may take; if not, that says what is amiss.
+                care = Care::Whole;
+            }
             match remedy(&source) {
                 Remedy::MakePartition if !partitions_made => {}
                 Remedy::Bisect | Remedy::MakePartition if care != Care::Halves => care = Care::Halves,
+                Remedy::Stop if is_by_chunk => {}
                 // What the direct way cannot do may be done the plain way; if not, that says what is amiss.
                 Remedy::Stop if care == Care::Direct => {
                     tracing::warn!(
@@ -207,6 +226,7 @@ impl Committer {
         let mut committed = Committed::default();
         let refused = match care {
             Care::Direct => self.write_directly(session, commit, batches, &mut committed).await?,
+            Care::Chunks => write_to_chunks(session, batches, &mut committed).await?,
             Care::Whole => write_whole(session, batches, &mut committed).await?,
             Care::Halves => bisect::write(session, commit, batches, &mut self.wholly_refused, &mut committed).await?,
         };
@@ -267,6 +287,8 @@ impl Committer {
 enum Care {
     /// A table at once, in part straight into the columnstore.
     Direct,
+    /// A table at once, in part straight into its chunks.
+    Chunks,
     /// A table at once.
     Whole,
     /// By halves, setting aside the rows that the database refuses.
@@ -283,6 +305,17 @@ async fn write_whole(
         committed.bytes += session.write(&batch.table, &batch.rows).await?;
         committed.rows += batch.rows.len() as u64;
     }
+    Ok(Vec::new())
+}
+
+/// Does the same, rows straight into their chunks where those are known.
+async fn write_to_chunks(
+    session: &mut Session,
+    batches: &Batches<'_>,
+    committed: &mut Committed,
+) -> Result<Vec<RefusedRow>, Failure> {
+    committed.bytes += session.write_to_chunks(&batches.tables).await?;
+    committed.rows += batches.tables.iter().map(|batch| batch.rows.len() as u64).sum::<u64>();
     Ok(Vec::new())
 }
 

@@ -11,6 +11,7 @@
 //! | `columnstore`, `direct` | set tables up for the columnstore, where the database has one; tell which rows go there at once |
 //! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
 //! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
+//! | `chunks` | tells which rows go straight into their chunk or partition |
 //! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
 //! | `quarantine` | shows what is set aside, and what brings it out or ends it |
 //! | `maintenance` | makes chunks ahead and their indexes, merges partials, drops what is past its retention, puts chunks into the columnstore |
@@ -19,6 +20,7 @@ mod adoption;
 mod bisect;
 mod catalogue;
 mod checkpoint;
+mod chunks;
 mod classes;
 mod columnstore;
 mod commit;

@@ -1,0 +1,268 @@
+//! What a connection knows of the chunks or partitions of its tables, so that rows are copied straight into them.
+//!
+//! Invariant: what is known may be out of date, and no row is misplaced by it. A chunk refuses rows that are not its
+//! own; and before a commit that used chunks ends, when their locks keep them as they are, the server is asked whether
+//! each is still what a COPY into its table would have come to, with nothing on the table that would have been passed by.
+
+use super::error::{Doing, StoreError};
+use super::level::{Layout, Level};
+use super::ranges::{self, Range};
+use super::rows::{Batch, Row};
+use super::tables::{Table, TableName};
+use std::collections::HashMap;
+use tokio_postgres::{Client, Error, Statement};
+
+/// Fewest rows of a commit for one chunk that are copied straight: fewer do not make up for the question at the end.
+const ROWS_MIN: usize = 1_000;
+/// Most chunks of one table that are known.
+const KNOWN_MAX: usize = 64;
+/// A look in vain doubles the commits until the next, up to 2 to the power of this.
+const PAUSE_BITS_MAX: u32 = 8;
+
+/// What is known on one connection, for each table.
+///
+/// State: at most [`KNOWN_MAX`] chunks a table, each with a prepared statement.
+pub(super) struct Chunks {
+    layout: Layout,
+    /// Asks which chunks are sound. None where no rows are copied straight.
+    sound: Option<Statement>,
+    tables: HashMap<TableName, Known>,
+}
+
+/// What is known of one table.
+#[derive(Default)]
+struct Known {
+    /// In the order in which they were found.
+    chunks: Vec<Chunk>,
+    /// Looks, one after the other, that led to no rows copied straight.
+    in_vain: u32,
+    /// How many commits are not to look.
+    pause: u32,
+}
+
+/// A chunk or partition that rows may be copied into.
+struct Chunk {
+    name: String,
+    range: Range,
+    copy: Statement,
+}
+
+/// The rows of one table: those for its chunks, and those for itself.
+pub(super) struct Split<'a> {
+    pub(super) of_chunks: Vec<OfChunk<'a>>,
+    pub(super) rest: Vec<Row<'a>>,
+}
+
+/// The rows for one chunk.
+pub(super) struct OfChunk<'a> {
+    pub(super) chunk: String,
+    pub(super) copy: Statement,
+    pub(super) rows: Vec<Row<'a>>,
+}
+
+impl Chunks {
+    /// Begins knowing nothing. So it stays on TimescaleDB Community, where rows beside the columnstore have to come
+    /// through their table, which keeps account of them.
+    pub(super) async fn of(client: &Client, level: Level) -> Result<Self, StoreError> {
+        let layout = level.layout();
+        let sound = match level {
+            Level::TimescaleCommunity => None,
+            Level::Postgres | Level::TimescaleApache => Some(client.prepare(&sound_sql(layout)).await),
+        };
+        let sound = sound.transpose().doing("the question about chunks could not be prepared")?;
+        Ok(Self { layout, sound, tables: HashMap::new() })
+    }
+
+    /// Looks for chunks of rows that are many and whose chunk is not known. Gives whether there are rows to copy straight.
+    ///
+    /// Errors: a lost connection. What the server cannot tell is not known.
+    pub(super) async fn learn(&mut self, client: &Client, batches: &[Batch<'_>]) -> Result<bool, Error> {
+        let Some(sound) = &self.sound else { return Ok(false) };
+        let mut any = false;
+        for Batch { table, rows } in batches.iter().filter(|batch| Table::PER_CLASS.contains(&batch.table.table)) {
+            if rows.len() < ROWS_MIN {
+                continue;
+            }
+            let known = self.tables.entry(table.clone()).or_default();
+            let unknown = split(&known.ranges(), rows).1;
+            if unknown.len() >= ROWS_MIN && known.is_to_look() {
+                let found = find(client, self.layout, sound, table, &unknown).await;
+                known.add(match found {
+                    Err(error) if error.as_db_error().is_none() => return Err(error),
+                    found => found.unwrap_or_default(),
+                });
+            }
+            any |= !known.chunks.is_empty();
+        }
+        Ok(any)
+    }
+
+    /// Splits the rows of one table, which are sorted; they stay so within each chunk.
+    pub(super) fn split<'a>(&self, Batch { table, rows }: &Batch<'a>) -> Split<'a> {
+        let Some(known) = self.tables.get(table) else {
+            return Split { of_chunks: Vec::new(), rest: rows.clone() };
+        };
+        let (of_chunks, rest) = split(&known.ranges(), rows);
+        let named = |(nth, rows): (usize, _)| {
+            let Chunk { name, copy, .. } = &known.chunks[nth];
+            OfChunk { chunk: name.clone(), copy: copy.clone(), rows }
+        };
+        Split { of_chunks: of_chunks.into_iter().map(named).collect(), rest }
+    }
+
+    /// Whether the transaction, which copied into these chunks and holds their locks, may end.
+    pub(super) async fn are_sound(&mut self, client: &Client, used: &[(TableName, String)]) -> Result<bool, Error> {
+        let Some(sound) = self.sound.as_ref().filter(|_| !used.is_empty()) else { return Ok(true) };
+        let (tables, chunks): (Vec<&str>, Vec<&str>) = used.iter().map(|(table, chunk)| (table.as_str(), chunk.as_str())).unzip();
+        let are_sound = client.query(sound, &[&tables, &chunks]).await?.len() == used.len();
+        for (table, _) in used.iter().filter(|_| are_sound) {
+            self.tables.entry(table.clone()).or_default().in_vain = 0;
+        }
+        Ok(are_sound)
+    }
+
+    /// Forgets all chunks: one of them is not what it was, or refused rows.
+    pub(super) fn forget(&mut self) {
+        self.tables.values_mut().filter(|known| !known.chunks.is_empty()).for_each(Known::was_in_vain);
+    }
+}
+
+impl Known {
+    fn ranges(&self) -> Vec<Range> {
+        self.chunks.iter().map(|chunk| chunk.range).collect()
+    }
+
+    /// Counts the commits between two looks.
+    fn is_to_look(&mut self) -> bool {
+        let is_over = self.pause == 0;
+        self.pause = self.pause.saturating_sub(1);
+        is_over
+    }
+
+    fn add(&mut self, mut found: Vec<Chunk>) {
+        if found.is_empty() {
+            return self.was_in_vain();
+        }
+        found.truncate(KNOWN_MAX);
+        if self.chunks.len() + found.len() > KNOWN_MAX {
+            self.chunks.clear();
+        }
+        self.chunks.append(&mut found);
+    }
+
+    fn was_in_vain(&mut self) {
+        self.chunks.clear();
+        self.pause = (1 << self.in_vain.min(PAUSE_BITS_MAX)) - 1;
+        self.in_vain += 1;
+    }
+}
+
+/// Finds the chunks that take many of these rows and may be copied into.
+async fn find(
+    client: &Client,
+    layout: Layout,
+    sound: &Statement,
+    table: &TableName,
+    rows: &[Row<'_>],
+) -> Result<Vec<Chunk>, Error> {
+    let (names, ranges): (Vec<String>, Vec<Range>) = ranges::partitions(client, layout, table).await?.into_iter().unzip();
+    let wanted: Vec<usize> = split(&ranges, rows).0.into_iter().map(|(nth, _)| nth).collect();
+    let chunks: Vec<&str> = wanted.iter().map(|&nth| names[nth].as_str()).collect();
+    let tables = vec![table.as_str(); chunks.len()];
+    let sound: Vec<String> = client.query(sound, &[&tables, &chunks]).await?.iter().map(|row| row.get(0)).collect();
+    let mut found = Vec::new();
+    for (name, range) in wanted.into_iter().map(|nth| (&names[nth], ranges[nth])).filter(|(name, _)| sound.contains(name)) {
+        found.push(Chunk { name: name.clone(), range, copy: client.prepare(&table.table.copy_sql(name)).await? });
+    }
+    Ok(found)
+}
+
+/// Asks which of these chunks ($2) of these tables ($1) take a COPY just as the table would.
+fn sound_sql(layout: Layout) -> String {
+    // A chunk that is more than a heap, or one of several for a time, is the business of TimescaleDB.
+    let of_timescale = match layout {
+        Layout::Partitions => "",
+        Layout::Hypertables => {
+            "JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN _timescaledb_catalog.chunk k ON (k.schema_name, k.table_name) = (n.nspname, c.relname) AND k.status = 0 \
+             JOIN _timescaledb_catalog.hypertable h ON h.id = k.hypertable_id AND h.num_dimensions = 1"
+        }
+    };
+    // Triggers of statements, defaults and policies of the table are passed by, or the chunk's own come instead.
+    format!(
+        "SELECT u.chunk FROM unnest($1::text[], $2::text[]) AS u(parent, chunk) \
+         JOIN pg_class p ON p.oid = to_regclass(u.parent) JOIN pg_class c ON c.oid = to_regclass(u.chunk) \
+         JOIN pg_inherits i ON (i.inhrelid, i.inhparent) = (c.oid, p.oid) AND NOT i.inhdetachpending {of_timescale} \
+         WHERE c.relkind = 'r' AND NOT p.relrowsecurity AND NOT c.relrowsecurity \
+           AND has_table_privilege(p.oid, 'INSERT') AND has_table_privilege(c.oid, 'INSERT') \
+           AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid IN (p.oid, c.oid) AND NOT t.tgisinternal \
+                           AND t.tgname <> 'ts_insert_blocker') \
+           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid IN (p.oid, c.oid) AND a.attnum > 0 \
+                           AND (a.atthasdef OR a.attidentity <> ''))"
+    )
+}
+
+/// Splits rows into those of ranges that have many, with the range's place in `ranges`, and the rest.
+fn split<'a>(ranges: &[Range], rows: &[Row<'a>]) -> (Vec<(usize, Vec<Row<'a>>)>, Vec<Row<'a>>) {
+    let mut of_ranges = vec![Vec::new(); ranges.len()];
+    let mut rest = Vec::new();
+    // Neighbours mostly go to the same one.
+    let mut latest = 0;
+    for row in rows {
+        let takes = |range: &Range| row.at_us().is_some_and(|at_us| (range.start_us..range.end_us).contains(&at_us));
+        if !ranges.get(latest).is_some_and(takes) {
+            latest = ranges.iter().position(takes).unwrap_or(ranges.len());
+        }
+        of_ranges.get_mut(latest).unwrap_or(&mut rest).push(*row);
+    }
+    let (many, few): (Vec<_>, Vec<_>) = of_ranges.into_iter().enumerate().partition(|(_, rows)| rows.len() >= ROWS_MIN);
+    rest.extend(few.into_iter().flat_map(|(_, rows)| rows));
+    (many, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataflows::model::{ClassNo, DeviceNo, EventTime, FieldNo, Offset, Partition, Placed, SeriesId, Stored};
+
+    /// Rows as (time, how many), the ranges that get some of them, and how many are left.
+    fn check(ranges: &[(i64, i64)], rows: &[(i64, usize)], of_ranges: &[(usize, usize)], rest: usize) {
+        let row = |at: i64| {
+            let row = Stored { class: ClassNo(0), series: SeriesId::new(DeviceNo(1), FieldNo(0)), at: EventTime(at), value: 0.0 };
+            Placed { partition: Partition(0), offset: Offset(0), row }
+        };
+        let placed: Vec<_> = rows.iter().flat_map(|&(at, many)| (0..many).map(move |_| row(at))).collect();
+        let numbers: Vec<_> = placed.iter().map(Row::Number).collect();
+        let ranges: Vec<_> = ranges.iter().map(|&(start_us, end_us)| Range { start_us, end_us }).collect();
+        let (found, left) = split(&ranges, &numbers);
+        let counts: Vec<_> = found.iter().map(|(nth, rows)| (*nth, rows.len())).collect();
+        assert_eq!((counts, left.len()), (of_ranges.to_vec(), rest), "{rows:?}");
+        let is_its_own = |(nth, rows): &(usize, Vec<Row<'_>>)| {
+            rows.iter().all(|row| row.at_us().is_some_and(|at| ranges[*nth].start_us <= at && at < ranges[*nth].end_us))
+        };
+        assert!(found.iter().all(is_its_own), "{rows:?}");
+    }
+
+    #[test]
+    fn rows_go_to_the_range_of_their_time_where_they_are_many() {
+        check(&[], &[(0, 2 * ROWS_MIN)], &[], 2 * ROWS_MIN);
+        check(&[(0, 10)], &[(0, ROWS_MIN), (10, ROWS_MIN), (-1, 1)], &[(0, ROWS_MIN)], ROWS_MIN + 1);
+        check(&[(0, 10)], &[(9, ROWS_MIN - 1)], &[], ROWS_MIN - 1);
+        let turns = [(5, ROWS_MIN), (15, 1), (5, 1), (15, ROWS_MIN), (25, 3)];
+        check(&[(10, 20), (0, 10), (20, 30)], &turns, &[(0, ROWS_MIN + 1), (1, ROWS_MIN + 1)], 3);
+        check(&[(i64::MIN, 0), (0, i64::MAX)], &[(-5, ROWS_MIN), (5, ROWS_MIN)], &[(0, ROWS_MIN), (1, ROWS_MIN)], 0);
+    }
+
+    #[test]
+    fn looks_in_vain_become_rare_and_never_end() {
+        let mut known = Known::default();
+        let mut looks = Vec::new();
+        for commit in 0..1_000 {
+            if known.is_to_look() {
+                looks.push(commit);
+                known.add(Vec::new());
+            }
+        }
+        assert_eq!(looks, [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 767]);
+    }
+}
