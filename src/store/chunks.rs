@@ -1,18 +1,21 @@
 //! What a connection knows of the chunks or partitions of its tables, so that rows are copied straight into them.
 //!
 //! Invariant: what is known may be out of date, and no row is misplaced by it. A chunk refuses rows that are not its
-//! own; and before a commit that used chunks ends, when their locks keep them as they are, the server is asked whether
-//! each is still what a COPY into its table would have come to, with nothing on the table that would have been passed by.
+//! own; and before a commit copies into chunks, it locks them, so that they stay as they are, and asks the server whether
+//! each is still what a COPY into its table would come to, with nothing on the table that would be passed by.
 
 use super::error::{Doing, StoreError};
 use super::level::{Layout, Level};
 use super::ranges::{self, Range};
 use super::rows::{Batch, Row};
+use super::sqlstate::{Remedy, remedy};
 use super::tables::{Table, TableName};
+use futures_util::future::try_join;
 use std::collections::HashMap;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-/// Fewest rows of a commit for one chunk that are copied straight: fewer do not make up for the question at the end.
+/// Fewest rows of a commit for one chunk that are copied straight: fewer do not make up for the question.
 const ROWS_MIN: usize = 1_000;
 /// Most chunks of one table that are known.
 const KNOWN_MAX: usize = 64;
@@ -55,7 +58,8 @@ pub(super) struct Split<'a> {
 
 /// The rows for one chunk.
 pub(super) struct OfChunk<'a> {
-    pub(super) chunk: String,
+    table: TableName,
+    chunk: String,
     pub(super) copy: Statement,
     pub(super) rows: Vec<Row<'a>>,
 }
@@ -105,20 +109,31 @@ impl Chunks {
         let (of_chunks, rest) = split(&known.ranges(), rows);
         let named = |(nth, rows): (usize, _)| {
             let Chunk { name, copy, .. } = &known.chunks[nth];
-            OfChunk { chunk: name.clone(), copy: copy.clone(), rows }
+            OfChunk { table: table.clone(), chunk: name.clone(), copy: copy.clone(), rows }
         };
         Split { of_chunks: of_chunks.into_iter().map(named).collect(), rest }
     }
 
-    /// Whether the transaction, which copied into these chunks and holds their locks, may end.
-    pub(super) async fn are_sound(&mut self, client: &Client, used: &[(TableName, String)]) -> Result<bool, Error> {
-        let Some(sound) = self.sound.as_ref().filter(|_| !used.is_empty()) else { return Ok(true) };
-        let (tables, chunks): (Vec<&str>, Vec<&str>) = used.iter().map(|(table, chunk)| (table.as_str(), chunk.as_str())).unzip();
-        let are_sound = client.query(sound, &[&tables, &chunks]).await?.len() == used.len();
-        for (table, _) in used.iter().filter(|_| are_sound) {
-            self.tables.entry(table.clone()).or_default().in_vain = 0;
+    /// Locks the chunks of these rows for the rest of the transaction. Gives whether all may be copied into; where not,
+    /// the transaction may be broken.
+    ///
+    /// Errors: what passes by itself.
+    pub(super) async fn hold(&mut self, client: &Client, straight: &[OfChunk<'_>]) -> Result<bool, Error> {
+        let Some(sound) = self.sound.as_ref().filter(|_| !straight.is_empty()) else { return Ok(true) };
+        let (tables, chunks): (Vec<&str>, Vec<&str>) =
+            straight.iter().map(|rows| (rows.table.as_str(), rows.chunk.as_str())).unzip();
+        // Not left to the COPY: one that cannot begin breaks the connection.
+        let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", chunks.join(", ONLY "));
+        let parameters: [&(dyn ToSql + Sync); 2] = [&tables, &chunks];
+        match try_join(client.batch_execute(&lock), client.query(sound, &parameters)).await {
+            Ok(((), sound)) if sound.len() == chunks.len() => {}
+            Err(error) if error.as_db_error().is_none() || remedy(&error) == Remedy::Retry => return Err(error),
+            _ => return Ok(false),
         }
-        Ok(are_sound)
+        for rows in straight {
+            self.tables.entry(rows.table.clone()).or_default().in_vain = 0;
+        }
+        Ok(true)
     }
 
     /// Forgets all chunks: one of them is not what it was, or refused rows.

@@ -11,7 +11,7 @@ use super::level::Layout;
 use super::refusals::{RefusedSeries, RefusedSeriesSet};
 use super::rows::{self, Batch, Batches, Row};
 use super::session::{Failure, Session};
-use super::sqlstate::{Remedy, answer_lost, remedy, words};
+use super::sqlstate::{Remedy, answer_lost, is_forbidden, remedy, words};
 use super::{Progress, Store, StoreError, progress, ranges};
 
 /// Commits on one connection, made again when it is lost.
@@ -25,7 +25,7 @@ pub struct Committer {
     classes: Vec<Class>,
     refused: RefusedSeriesSet,
     wholly_refused: WhollyRefused,
-    /// The columnstore did not take rows directly, for a reason that is not theirs: it is not asked again.
+    /// Columnstore or chunks did not take rows directly, for a reason that is not theirs: they are not asked again.
     only_plain: bool,
 }
 
@@ -106,7 +106,7 @@ impl Committer {
         let is_direct = asks && batches.tables.iter().any(|batch| self.split(commit, batch).is_some());
         let mut care = if is_direct {
             Care::Direct
-        } else if session.learn_chunks(&batches.tables).await? {
+        } else if !self.only_plain && session.learn_chunks(&batches.tables).await? {
             Care::Chunks
         } else {
             Care::Whole
@@ -135,16 +135,19 @@ impl Committer {
                 Err(Failure::AnswerLost(source)) => return Err(CommitError::Unknown(failed(source))),
                 Err(Failure::Server(source)) => source,
             };
-            let is_by_chunk = care == Care::Chunks;
-            if is_by_chunk {
+            let was_straight = care == Care::Chunks;
+            if was_straight {
                 session.chunks.forget();
-                // What a chunk refuses its table may take; if not, that says what is amiss.
                 care = Care::Whole;
             }
             match remedy(&source) {
                 Remedy::MakePartition if !partitions_made => {}
                 Remedy::Bisect | Remedy::MakePartition if care != Care::Halves => care = Care::Halves,
-                Remedy::Stop if is_by_chunk => {}
+                Remedy::Stop if was_straight && is_forbidden(&source) => {
+                    tracing::warn!(error = words(&source), "no rows are copied straight into chunks any more");
+                    self.only_plain = true;
+                    return Err(CommitError::Retry(failed(source)));
+                }
                 // What the direct way cannot do may be done the plain way; if not, that says what is amiss.
                 Remedy::Stop if care == Care::Direct => {
                     tracing::warn!(

@@ -134,19 +134,22 @@ impl Session {
 
     /// Puts all rows into their tables, straight into the chunks that are known. Gives the bytes that were copied.
     pub(super) async fn write_to_chunks(&mut self, batches: &[Batch<'_>]) -> Result<u64, Failure> {
-        let (mut bytes, mut used) = (0, Vec::new());
+        let (mut bytes, mut straight) = (0, Vec::new());
+        // The tables first, as whoever drops a chunk locks them first too: so none waits for the other in a circle.
         for batch in batches {
             let Split { of_chunks, rest } = self.chunks.split(batch);
-            // The table first, as whoever drops a chunk locks it first too: so they never wait for each other in a circle.
             if !rest.is_empty() {
                 bytes += self.write(&batch.table, &rest).await?;
             }
-            for OfChunk { chunk, copy, rows } in of_chunks {
-                bytes += self.copy_by(&copy, &rows).await?;
-                used.push((batch.table.clone(), chunk));
-            }
+            straight.extend(of_chunks);
         }
-        if self.chunks.are_sound(&self.client, &used).await? { Ok(bytes) } else { Err(Failure::ChunkLeft) }
+        if !self.chunks.hold(&self.client, &straight).await? {
+            return Err(Failure::ChunkLeft);
+        }
+        for OfChunk { copy, rows, .. } in &straight {
+            bytes += self.copy_by(copy, rows).await?;
+        }
+        Ok(bytes)
     }
 
     async fn copy(&mut self, table: &TableName, rows: &[Row<'_>]) -> Result<u64, Error> {
