@@ -4,6 +4,7 @@
 //! own; and before a commit copies into chunks, it locks them, so that they stay as they are, and asks the server whether
 //! each is still what a COPY into its table would come to, with nothing on the table that would be passed by.
 
+use super::CopiedChunk;
 use super::error::{Doing, StoreError};
 use super::level::{Layout, Level};
 use super::ranges::{self, Range};
@@ -15,8 +16,10 @@ use std::collections::HashMap;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-/// Fewest rows of a commit for one chunk that are copied straight: fewer do not make up for the question.
-const ROWS_MIN: usize = 1_000;
+/// Fewest rows of a commit for one chunk that are copied straight into it: fewer do not make up for the question.
+pub const ROWS_MIN: usize = 1_000;
+/// To tell whether many rows are of a chunk that is not known, one in so many is looked at; a prime, as rows come in patterns.
+const SAMPLE: usize = 17;
 /// Most chunks of one table that are known.
 const KNOWN_MAX: usize = 64;
 /// A look in vain doubles the commits until the next, up to 2 to the power of this.
@@ -37,8 +40,10 @@ pub(super) struct Chunks {
 struct Known {
     /// In the order in which they were found.
     chunks: Vec<Chunk>,
-    /// Looks, one after the other, that led to no rows copied straight.
+    /// Looks, one after the other, of which nothing came.
     in_vain: u32,
+    /// The latest look found chunks that have not served yet.
+    is_unproven: bool,
     /// How many commits are not to look.
     pause: u32,
 }
@@ -88,8 +93,9 @@ impl Chunks {
                 continue;
             }
             let known = self.tables.entry(table.clone()).or_default();
-            let unknown = split(&known.ranges(), rows).1;
-            if unknown.len() >= ROWS_MIN && known.is_to_look() {
+            let sample: Vec<Row<'_>> = rows.iter().step_by(SAMPLE).copied().collect();
+            let (_, unknown) = split(&known.ranges(), &sample, 0);
+            if unknown.len() >= ROWS_MIN / SAMPLE && known.is_to_look() {
                 let found = find(client, self.layout, sound, table, &unknown).await;
                 known.add(match found {
                     Err(error) if error.as_db_error().is_none() => return Err(error),
@@ -106,7 +112,7 @@ impl Chunks {
         let Some(known) = self.tables.get(table) else {
             return Split { of_chunks: Vec::new(), rest: rows.clone() };
         };
-        let (of_chunks, rest) = split(&known.ranges(), rows);
+        let (of_chunks, rest) = split(&known.ranges(), rows, ROWS_MIN);
         let named = |(nth, rows): (usize, _)| {
             let Chunk { name, copy, .. } = &known.chunks[nth];
             OfChunk { table: table.clone(), chunk: name.clone(), copy: copy.clone(), rows }
@@ -118,7 +124,7 @@ impl Chunks {
     /// the transaction may be broken.
     ///
     /// Errors: what passes by itself.
-    pub(super) async fn hold(&mut self, client: &Client, straight: &[OfChunk<'_>]) -> Result<bool, Error> {
+    pub(super) async fn hold(&self, client: &Client, straight: &[OfChunk<'_>]) -> Result<bool, Error> {
         let Some(sound) = self.sound.as_ref().filter(|_| !straight.is_empty()) else { return Ok(true) };
         let (tables, chunks): (Vec<&str>, Vec<&str>) =
             straight.iter().map(|rows| (rows.table.as_str(), rows.chunk.as_str())).unzip();
@@ -126,19 +132,25 @@ impl Chunks {
         let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", chunks.join(", ONLY "));
         let parameters: [&(dyn ToSql + Sync); 2] = [&tables, &chunks];
         match try_join(client.batch_execute(&lock), client.query(sound, &parameters)).await {
-            Ok(((), sound)) if sound.len() == chunks.len() => {}
-            Err(error) if error.as_db_error().is_none() || remedy(&error) == Remedy::Retry => return Err(error),
-            _ => return Ok(false),
+            Ok(((), sound)) => Ok(sound.len() == chunks.len()),
+            Err(error) if error.as_db_error().is_none() || remedy(&error) == Remedy::Retry => Err(error),
+            Err(_) => Ok(false),
         }
-        for rows in straight {
-            self.tables.entry(rows.table.clone()).or_default().in_vain = 0;
+    }
+
+    /// Notes that rows were copied straight, and committed.
+    pub(super) fn were_right(&mut self) {
+        for known in self.tables.values_mut().filter(|known| known.is_unproven) {
+            (known.in_vain, known.pause, known.is_unproven) = (0, 0, false);
         }
-        Ok(true)
     }
 
     /// Forgets all chunks: one of them is not what it was, or refused rows.
     pub(super) fn forget(&mut self) {
-        self.tables.values_mut().filter(|known| !known.chunks.is_empty()).for_each(Known::was_in_vain);
+        for known in self.tables.values_mut() {
+            known.chunks.clear();
+            known.is_unproven = false;
+        }
     }
 }
 
@@ -154,25 +166,20 @@ impl Known {
         is_over
     }
 
+    /// Adds what a look found, which counts as one in vain until it has served.
     fn add(&mut self, mut found: Vec<Chunk>) {
-        if found.is_empty() {
-            return self.was_in_vain();
-        }
+        self.pause = (1 << self.in_vain.min(PAUSE_BITS_MAX)) - 1;
+        self.in_vain += 1;
+        self.is_unproven = !found.is_empty();
         found.truncate(KNOWN_MAX);
         if self.chunks.len() + found.len() > KNOWN_MAX {
             self.chunks.clear();
         }
         self.chunks.append(&mut found);
     }
-
-    fn was_in_vain(&mut self) {
-        self.chunks.clear();
-        self.pause = (1 << self.in_vain.min(PAUSE_BITS_MAX)) - 1;
-        self.in_vain += 1;
-    }
 }
 
-/// Finds the chunks that take many of these rows and may be copied into.
+/// Finds the chunks that take many of these rows, which are a sample, and may be copied into.
 async fn find(
     client: &Client,
     layout: Layout,
@@ -181,7 +188,7 @@ async fn find(
     rows: &[Row<'_>],
 ) -> Result<Vec<Chunk>, Error> {
     let (names, ranges): (Vec<String>, Vec<Range>) = ranges::partitions(client, layout, table).await?.into_iter().unzip();
-    let wanted: Vec<usize> = split(&ranges, rows).0.into_iter().map(|(nth, _)| nth).collect();
+    let wanted: Vec<usize> = split(&ranges, rows, ROWS_MIN / SAMPLE).0.into_iter().map(|(nth, _)| nth).collect();
     let chunks: Vec<&str> = wanted.iter().map(|&nth| names[nth].as_str()).collect();
     let tables = vec![table.as_str(); chunks.len()];
     let sound: Vec<String> = client.query(sound, &[&tables, &chunks]).await?.iter().map(|row| row.get(0)).collect();
@@ -190,6 +197,16 @@ async fn find(
         found.push(Chunk { name: name.clone(), range, copy: client.prepare(&table.table.copy_sql(name)).await? });
     }
     Ok(found)
+}
+
+/// Gives the chunks of a table that rows may be copied straight into, as far as the level decides.
+pub(super) async fn all(client: &Client, level: Level, table: &TableName) -> Result<Vec<CopiedChunk>, StoreError> {
+    if level == Level::TimescaleCommunity {
+        return Ok(Vec::new());
+    }
+    let chunks = ranges::partitions(client, level.layout(), table).await.doing("the chunks could not be read")?;
+    let chunk = |(name, Range { start_us, end_us })| CopiedChunk { name, start_us, end_us };
+    Ok(chunks.into_iter().map(chunk).collect())
 }
 
 /// Asks which of these chunks ($2) of these tables ($1) take a COPY just as the table would.
@@ -217,8 +234,8 @@ fn sound_sql(layout: Layout) -> String {
     )
 }
 
-/// Splits rows into those of ranges that have many, with the range's place in `ranges`, and the rest.
-fn split<'a>(ranges: &[Range], rows: &[Row<'a>]) -> (Vec<(usize, Vec<Row<'a>>)>, Vec<Row<'a>>) {
+/// Splits rows into those of ranges that have `many`, with the range's place in `ranges`, and the rest.
+fn split<'a>(ranges: &[Range], rows: &[Row<'a>], many: usize) -> (Vec<(usize, Vec<Row<'a>>)>, Vec<Row<'a>>) {
     let mut of_ranges = vec![Vec::new(); ranges.len()];
     let mut rest = Vec::new();
     // Neighbours mostly go to the same one.
@@ -230,9 +247,9 @@ fn split<'a>(ranges: &[Range], rows: &[Row<'a>]) -> (Vec<(usize, Vec<Row<'a>>)>,
         }
         of_ranges.get_mut(latest).unwrap_or(&mut rest).push(*row);
     }
-    let (many, few): (Vec<_>, Vec<_>) = of_ranges.into_iter().enumerate().partition(|(_, rows)| rows.len() >= ROWS_MIN);
+    let (of_many, few): (Vec<_>, Vec<_>) = of_ranges.into_iter().enumerate().partition(|(_, rows)| rows.len() >= many);
     rest.extend(few.into_iter().flat_map(|(_, rows)| rows));
-    (many, rest)
+    (of_many, rest)
 }
 
 #[cfg(test)]
@@ -249,7 +266,7 @@ mod tests {
         let placed: Vec<_> = rows.iter().flat_map(|&(at, many)| (0..many).map(move |_| row(at))).collect();
         let numbers: Vec<_> = placed.iter().map(Row::Number).collect();
         let ranges: Vec<_> = ranges.iter().map(|&(start_us, end_us)| Range { start_us, end_us }).collect();
-        let (found, left) = split(&ranges, &numbers);
+        let (found, left) = split(&ranges, &numbers, ROWS_MIN);
         let counts: Vec<_> = found.iter().map(|(nth, rows)| (*nth, rows.len())).collect();
         assert_eq!((counts, left.len()), (of_ranges.to_vec(), rest), "{rows:?}");
         let is_its_own = |(nth, rows): &(usize, Vec<Row<'_>>)| {

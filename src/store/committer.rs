@@ -252,6 +252,9 @@ impl Committer {
             Err(error) if answer_lost(&error) => return Err(Failure::AnswerLost(error)),
             Err(error) => return Err(error.into()),
         }
+        if care == Care::Chunks {
+            session.chunks.were_right();
+        }
         if care != Care::Halves && committed.rows > batches.quarantine.rows.len() as u64 {
             self.wholly_refused = WhollyRefused::default();
         }

@@ -6,7 +6,7 @@ use crate::support::database::Kind;
 use dataflows::model::{DAY_US, DeviceId, LogTime, Offset, Outputs, Quarantined, Reason, TenantNo};
 use std::time::Duration;
 use tokio_postgres::Client;
-use weir::store::{Commit, Committed, Committer, Store, StoreConfig, Taken};
+use weir::store::{Commit, CommitError, Committed, Committer, Store, StoreConfig, Taken};
 
 /// Enough for one chunk to be copied straight.
 const MANY: i64 = 1_500;
@@ -124,10 +124,21 @@ async fn rows_of_a_chunk_that_is_known_go_straight_into_it(kind: Kind) {
     assert!(!copying.is_straight(&[(0, MANY), (40, 3)]).await, "a few rows beside");
     assert!(!copying.is_straight(&[(0, 30)]).await, "few rows");
     assert_eq!(copying.count().await, 7 * MANY + 33);
-    let where_they_are = "SELECT concat_ws(' ', ts::date, count(*), count(DISTINCT tableoid)) FROM measurement GROUP BY ts::date ORDER BY 1";
+    let where_they_are =
+        "SELECT concat_ws(' ', ts::date, count(*), count(DISTINCT tableoid)) FROM measurement GROUP BY ts::date ORDER BY 1";
     let expected = [("2026-11-22", 4 * MANY + 30), ("2027-01-01", 2 * MANY + 3), ("2027-02-10", MANY)];
     let expected = expected.map(|(day, rows)| format!("{day} {rows} 1"));
     assert_eq!(copying.fixture.texts(where_they_are).await, expected);
+}
+
+async fn what_is_known_stays_known_beside_rows_of_stray_times(kind: Kind) {
+    let mut copying = Copying::that_knows(kind).await;
+    let strays: Vec<(i64, i64)> = (0..50).map(|day| (-day, 40)).chain([(0, MANY)]).collect();
+    for _ in 0..3 {
+        copying.commit(&strays).await;
+    }
+    assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community);
+    assert_eq!(copying.count().await, 6 * MANY + 6_000);
 }
 
 async fn rows_of_a_chunk_that_was_dropped_are_not_lost(kind: Kind) {
@@ -288,6 +299,25 @@ async fn who_may_not_write_to_the_chunk_writes_through_the_table(kind: Kind) {
     assert_eq!(copying.count().await, 5 * MANY);
 }
 
+/// Whatever it may be that makes a server refuse the straight way alone.
+async fn where_the_straight_way_is_forbidden_the_table_is_taken_for_good(kind: Kind) {
+    let mut copying = Copying::that_knows(kind).await;
+    let straight_only = "CREATE FUNCTION through_table() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
+                         IF NOT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock' \
+                                        AND relation = 'measurement'::regclass) \
+                         THEN RAISE 'forbidden' USING ERRCODE = 'insufficient_privilege'; END IF; RETURN true; END $$; \
+                         ALTER TABLE measurement ADD CONSTRAINT allowed CHECK (through_table()) NOT VALID";
+    copying.execute(straight_only).await;
+    let commit = copying.next(&[(0, MANY)]);
+    let first = copying.committer.commit(&commit).await;
+    assert_eq!(matches!(first, Err(CommitError::Retry(_))), kind != Kind::Community, "{first:?}");
+    if first.is_err() {
+        copying.committer.commit(&commit).await.unwrap();
+    }
+    copying.commit(&[(0, MANY)]).await;
+    assert_eq!(copying.count().await, 4 * MANY);
+}
+
 /// Chunks that TimescaleDB keeps account of.
 async fn chunks_that_are_more_than_a_heap_are_left_to_timescale(kind: Kind) {
     if kind == Kind::Plain {
@@ -309,7 +339,7 @@ async fn a_connection_that_is_made_anew_learns_anew(kind: Kind) {
     assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community, "the chunk is there already");
     let taken = copying.fixture.store.take("b", LOG, &[(PARTITION, Offset(1000))]).await.unwrap()[0];
     let stale = copying.next(&[(0, MANY)]);
-    assert!(matches!(copying.committer.commit(&stale).await, Err(weir::store::CommitError::Fenced { .. })));
+    assert!(matches!(copying.committer.commit(&stale).await, Err(CommitError::Fenced { .. })));
     copying.taken = taken;
     copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.count().await, 4 * MANY);
@@ -317,6 +347,7 @@ async fn a_connection_that_is_made_anew_learns_anew(kind: Kind) {
 
 on_every_server!(
     rows_of_a_chunk_that_is_known_go_straight_into_it,
+    what_is_known_stays_known_beside_rows_of_stray_times,
     rows_of_a_chunk_that_was_dropped_are_not_lost,
     rows_follow_their_table_and_not_the_chunk,
     a_partition_that_was_detached_gets_nothing,
@@ -324,6 +355,7 @@ on_every_server!(
     what_a_person_put_on_the_table_is_not_passed_by,
     a_refused_row_is_told_of_the_table,
     who_may_not_write_to_the_chunk_writes_through_the_table,
+    where_the_straight_way_is_forbidden_the_table_is_taken_for_good,
     chunks_that_are_more_than_a_heap_are_left_to_timescale,
     a_connection_that_is_made_anew_learns_anew,
 );
