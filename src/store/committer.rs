@@ -11,7 +11,7 @@ use super::level::Layout;
 use super::refusals::{RefusedSeries, RefusedSeriesSet};
 use super::rows::{self, Batch, Batches, Row, Sweep};
 use super::session::{Failure, Session};
-use super::sqlstate::{Remedy, answer_lost, remedy, words};
+use super::sqlstate::{Remedy, answer_lost, is_forbidden, remedy, words};
 use super::{Progress, Store, StoreError, progress, ranges};
 
 /// Commits on one connection, made again when it is lost.
@@ -26,7 +26,7 @@ pub struct Committer {
     refused: RefusedSeriesSet,
     wholly_refused: WhollyRefused,
     sweep: Sweep,
-    /// The columnstore did not take rows directly, for a reason that is not theirs: it is not asked again.
+    /// Columnstore or chunks did not take rows directly, for a reason that is not theirs: they are not asked again.
     only_plain: bool,
 }
 
@@ -107,7 +107,13 @@ impl Committer {
         }
         let asks = session.copies_directly && !self.only_plain;
         let is_direct = asks && batches.tables.iter().any(|batch| self.split(commit, batch).is_some());
-        let mut care = if is_direct { Care::Direct } else { Care::Whole };
+        let mut care = if is_direct {
+            Care::Direct
+        } else if !self.only_plain && session.learn_chunks(&batches.tables).await? {
+            Care::Chunks
+        } else {
+            Care::Whole
+        };
         loop {
             let source = match self.attempt(session, commit, &batches, &found, care).await {
                 Ok(committed) => {
@@ -121,14 +127,30 @@ impl Committer {
                     batches = self.batches(session, commit, &found).await?;
                     continue;
                 }
+                Err(Failure::ChunkLeft) => {
+                    session.chunks.forget();
+                    session.rollback().await.map_err(failed)?;
+                    care = Care::Whole;
+                    continue;
+                }
                 Err(Failure::Fenced(partition)) => return Err(CommitError::Fenced { partition }),
                 Err(Failure::Stop(reason)) => return Err(reason.into()),
                 Err(Failure::AnswerLost(source)) => return Err(CommitError::Unknown(failed(source))),
                 Err(Failure::Server(source)) => source,
             };
+            let was_straight = care == Care::Chunks;
+            if was_straight {
+                session.chunks.forget();
+                care = Care::Whole;
+            }
             match remedy(&source) {
                 Remedy::MakePartition if !partitions_made => {}
                 Remedy::Bisect | Remedy::MakePartition if care != Care::Halves => care = Care::Halves,
+                Remedy::Stop if was_straight && is_forbidden(&source) => {
+                    tracing::warn!(error = words(&source), "no rows are copied straight into chunks any more");
+                    self.only_plain = true;
+                    return Err(CommitError::Retry(failed(source)));
+                }
                 // What the direct way cannot do may be done the plain way; if not, that says what is amiss.
                 Remedy::Stop if care == Care::Direct => {
                     tracing::warn!(
@@ -210,6 +232,7 @@ impl Committer {
         let mut committed = Committed::default();
         let refused = match care {
             Care::Direct => self.write_directly(session, commit, batches, &mut committed).await?,
+            Care::Chunks => write_to_chunks(session, batches, &mut committed).await?,
             Care::Whole => write_whole(session, batches, &mut committed).await?,
             Care::Halves => bisect::write(session, commit, batches, &mut self.wholly_refused, &mut committed).await?,
         };
@@ -231,6 +254,9 @@ impl Committer {
             Ok(()) => {}
             Err(error) if answer_lost(&error) => return Err(Failure::AnswerLost(error)),
             Err(error) => return Err(error.into()),
+        }
+        if care == Care::Chunks {
+            session.chunks.were_right();
         }
         if care != Care::Halves && committed.rows > batches.quarantine.rows.len() as u64 {
             self.wholly_refused = WhollyRefused::default();
@@ -270,6 +296,8 @@ impl Committer {
 enum Care {
     /// A table at once, in part straight into the columnstore.
     Direct,
+    /// A table at once, in part straight into its chunks.
+    Chunks,
     /// A table at once.
     Whole,
     /// By halves, setting aside the rows that the database refuses.
@@ -286,6 +314,17 @@ async fn write_whole(
         committed.bytes += session.write(&batch.table, &batch.rows).await?;
         committed.rows += batch.rows.len() as u64;
     }
+    Ok(Vec::new())
+}
+
+/// Does the same, rows straight into their chunks where those are known.
+async fn write_to_chunks(
+    session: &mut Session,
+    batches: &Batches<'_>,
+    committed: &mut Committed,
+) -> Result<Vec<RefusedRow>, Failure> {
+    committed.bytes += session.write_to_chunks(&batches.tables).await?;
+    committed.rows += batches.tables.iter().map(|batch| batch.rows.len() as u64).sum::<u64>();
     Ok(Vec::new())
 }
 

@@ -11,6 +11,7 @@
 //! | `columnstore`, `direct` | set tables up for the columnstore, where the database has one; tell which rows go there at once |
 //! | `progress`, `adoption`, `checkpoint` | take partitions, tell how far the tables are, change logs, keep states |
 //! | `commit`, `committer`, `session`, `catalogue`, `rows`, `copy` | sort and encode rows, write them |
+//! | `chunks` | tells which rows go straight into their chunk or partition |
 //! | `sqlstate`, `bisect`, `refusals` | decide about errors, set refused rows aside |
 //! | `quarantine` | shows what is set aside, and what brings it out or ends it |
 //! | `maintenance` | makes chunks ahead and their indexes, merges partials, drops what is past its retention, puts chunks into the columnstore |
@@ -19,6 +20,7 @@ mod adoption;
 mod bisect;
 mod catalogue;
 mod checkpoint;
+mod chunks;
 mod classes;
 mod columnstore;
 mod commit;
@@ -45,6 +47,7 @@ mod timestamp;
 
 pub use adoption::{Adoption, Extent, LostRange};
 pub use checkpoint::{Checkpoint, StoredCheckpoint};
+pub use chunks::ROWS_MIN as STRAIGHT_ROWS_MIN;
 pub use commit::{Advance, Commit, CommitError, Committed, Landing, Refused, StopReason};
 pub use committer::Committer;
 pub use config::{StoreConfig, SynchronousCommit};
@@ -60,6 +63,7 @@ use tokio_postgres::Client;
 /// Gives the tables of the standard class that commits copy rows into, in the order in which commits write them.
 pub fn copied_tables() -> [CopiedTable; 5] {
     tables::Table::PER_CLASS.map(|table| CopiedTable {
+        table,
         name: table.base_name(),
         columns: table.columns(),
         index_columns: table.index_columns(),
@@ -69,12 +73,33 @@ pub fn copied_tables() -> [CopiedTable; 5] {
 /// A table that commits copy rows into.
 #[derive(Clone, Copy, Debug)]
 pub struct CopiedTable {
+    table: tables::Table,
     /// Its name.
     pub name: &'static str,
     /// Its columns. The first is the time that cuts the table, the second the series.
     pub columns: &'static str,
     /// The columns of the B-tree that each of its chunks gets.
     pub index_columns: &'static str,
+}
+
+impl CopiedTable {
+    /// Gives the chunks or partitions that commits may copy rows straight into.
+    ///
+    /// Errors: the server refuses.
+    pub async fn chunks(&self, store: &Store, client: &Client) -> Result<Vec<CopiedChunk>, StoreError> {
+        chunks::all(client, store.level, &tables::TableName::shared(self.table)).await
+    }
+}
+
+/// A chunk or partition of such a table. Units: microseconds since the Unix epoch; the end is exclusive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopiedChunk {
+    /// Its name, for SQL.
+    pub name: String,
+    /// Where its time begins.
+    pub start_us: i64,
+    /// Where its time ends.
+    pub end_us: i64,
 }
 
 /// Most partitions that a database can be made for.

@@ -1,12 +1,13 @@
 //! One connection that writes: begins a fenced transaction and puts rows into tables.
 
 use super::checkpoint::{self, Checkpoint};
+use super::chunks::{Chunks, OfChunk, Split};
 use super::commit::{Advance, StopReason};
 use super::copy::CopyEncoder;
 use super::hosts::Opened;
 use super::progress::{number, wire};
 use super::refusals::RefusedSeries;
-use super::rows::Row;
+use super::rows::{Batch, Row};
 use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use super::{Level, Store, StoreError, direct};
@@ -38,6 +39,8 @@ pub(super) enum Failure {
     AnswerLost(Error),
     /// The table `series` does not take these, so none of their rows may be written.
     SeriesRefused(Vec<RefusedSeries>),
+    /// A chunk that rows were copied into is not the table's way any more.
+    ChunkLeft,
     /// A person has to act.
     Stop(StopReason),
 }
@@ -57,6 +60,8 @@ pub(super) struct Session {
     encoder: CopyEncoder,
     /// Whether rows can be copied straight into the columnstore.
     pub(super) copies_directly: bool,
+    /// The chunks that rows are copied straight into.
+    pub(super) chunks: Chunks,
 }
 
 impl Session {
@@ -72,7 +77,9 @@ impl Session {
             Err(error) => return Err(StoreError::Query { doing: "the commit could not be prepared", error }),
         };
         let copies_directly = store.level == Level::TimescaleCommunity && direct::is_offered(&client).await?;
-        Ok(Self { client, notices, advance, copies: HashMap::new(), encoder: CopyEncoder::default(), copies_directly })
+        let chunks = Chunks::of(&client, store.level).await?;
+        let (copies, encoder) = (HashMap::new(), CopyEncoder::default());
+        Ok(Self { client, notices, advance, copies, encoder, copies_directly, chunks })
     }
 
     /// Waits until the connection has ended.
@@ -120,18 +127,48 @@ impl Session {
         Ok(bytes)
     }
 
+    /// Looks for the chunks of these rows. Gives whether some can be copied straight into theirs.
+    pub(super) async fn learn_chunks(&mut self, batches: &[Batch<'_>]) -> Result<bool, Error> {
+        self.chunks.learn(&self.client, batches).await
+    }
+
+    /// Puts all rows into their tables, straight into the chunks that are known. Gives the bytes that were copied.
+    pub(super) async fn write_to_chunks(&mut self, batches: &[Batch<'_>]) -> Result<u64, Failure> {
+        let (mut bytes, mut straight) = (0, Vec::new());
+        // The tables first, as whoever drops a chunk locks them first too: so none waits for the other in a circle.
+        for batch in batches {
+            let Split { of_chunks, rest } = self.chunks.split(batch);
+            if !rest.is_empty() {
+                bytes += self.write(&batch.table, &rest).await?;
+            }
+            straight.extend(of_chunks);
+        }
+        if !self.chunks.hold(&self.client, &straight).await? {
+            return Err(Failure::ChunkLeft);
+        }
+        for OfChunk { copy, rows, .. } in &straight {
+            bytes += self.copy_by(copy, rows).await?;
+        }
+        Ok(bytes)
+    }
+
     async fn copy(&mut self, table: &TableName, rows: &[Row<'_>]) -> Result<u64, Error> {
         let statement = match self.copies.get(table) {
             Some(statement) => statement.clone(),
             None => {
-                let statement = self.client.prepare(&table.copy_sql()).await?;
+                let statement = self.client.prepare(&table.table.copy_sql(table.as_str())).await?;
                 self.copies.insert(table.clone(), statement.clone());
                 statement
             }
         };
+        self.copy_by(&statement, rows).await
+    }
+
+    /// Copies rows by as many turns of a statement as they need.
+    async fn copy_by(&mut self, statement: &Statement, rows: &[Row<'_>]) -> Result<u64, Error> {
         let (mut bytes, mut rest) = (0, rows);
         while !rest.is_empty() {
-            let (copied, more) = self.copy_some(&statement, rest).await?;
+            let (copied, more) = self.copy_some(statement, rest).await?;
             bytes += more;
             rest = &rest[copied..];
         }

@@ -52,6 +52,11 @@ pub(super) fn remedy(error: &Error) -> Remedy {
     }
 }
 
+/// Whether the server does not let the statement be done at all, whatever its rows.
+pub(super) fn is_forbidden(error: &Error) -> bool {
+    error.code().is_some_and(|state| ["0A", "42", "55"].contains(&&state.code()[..2])) && remedy(error) == Remedy::Stop
+}
+
 /// Whether the server may have gone on without telling the end.
 pub(super) fn answer_lost(error: &Error) -> bool {
     match error.code() {

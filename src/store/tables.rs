@@ -126,6 +126,11 @@ impl Table {
         }
     }
 
+    /// Starts a binary COPY into such a table, or a chunk of one.
+    pub(super) fn copy_sql(self, name: &str) -> String {
+        format!("COPY {name} ({}) FROM STDIN (FORMAT binary)", self.columns())
+    }
+
     /// Its name in a class: the standard class has the bare names.
     pub(super) fn named(self, class: &Class) -> TableName {
         let base = self.base_name();
@@ -149,11 +154,6 @@ impl TableName {
 
     pub(super) fn as_str(&self) -> &str {
         &self.text
-    }
-
-    /// Starts a binary COPY into the table.
-    pub(super) fn copy_sql(&self) -> String {
-        format!("COPY {self} ({}) FROM STDIN (FORMAT binary)", self.table.columns())
     }
 
     /// Two statements, with an instant as parameter, that add a row and take it away. No device has

@@ -70,7 +70,7 @@ async fn smoke(kind: Kind) {
     // Each of the five probes sends four times.
     let seen = |place: &str| figures["latency_ms"][place]["count"].as_u64().unwrap() + figures["unseen"][place].as_u64().unwrap();
     assert!((15..=25).contains(&seen("visible_in_select")) && (15..=25).contains(&seen("visible_in_query")), "{figures:#}");
-    assert_eq!(figures["limit"]["variants"].as_array().unwrap().len(), 4);
+    assert_eq!(figures["limit"]["variants"].as_array().unwrap().len(), 5);
 
     let json: Value = serde_json::from_slice(&std::fs::read(report.join("report.json")).unwrap()).unwrap();
     assert!(json["samples"].as_array().unwrap().len() >= 4);

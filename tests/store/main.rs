@@ -6,6 +6,7 @@ mod support;
 
 mod adoption;
 mod bisect;
+mod chunks;
 mod columnstore;
 mod commit;
 mod copy;

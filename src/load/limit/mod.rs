@@ -2,7 +2,7 @@
 //! but COPY.
 //!
 //! The rows are read back from the tables in the order in which they lie there, cut into batches of the size
-//! of weir's mean commit, each sorted by (series, time) as weir sorts, encoded beforehand and spooled to files.
+//! of weir's mean commit, each sorted by chunk, series and time as weir copies them, encoded beforehand and spooled to files.
 //! Then each [`Variant`] copies them into fresh tables of a database of its own, made by weir's own store code.
 
 mod run;
@@ -71,15 +71,15 @@ pub async fn measure(
 ) -> Result<Limit, LimitError> {
     let client = store.client().await?;
     begun("reading weir's rows back");
-    let spool = Arc::new(Spool::fill(&client, dir, rows_a_commit).await?);
+    let spool = Arc::new(Spool::fill(store, &client, dir, rows_a_commit).await?);
     if spool.batches == 0 {
         return Err(LimitError::Nothing);
     }
     let mut variants = Vec::new();
     let mut seconds = [f64::INFINITY; 2];
     let mut indexed_seconds = f64::INFINITY;
-    for (variant, connections) in [(Variant::AsWeir, 1), (Variant::AsWeir, 2), (Variant::BTree, 0), (Variant::WithoutIndexes, 0)]
-    {
+    let for_information = [Variant::ThroughTheTable, Variant::BTree, Variant::WithoutIndexes].map(|variant| (variant, 0));
+    for (variant, connections) in [(Variant::AsWeir, 1), (Variant::AsWeir, 2)].into_iter().chain(for_information) {
         // Those for information take what was better before.
         let connections = match connections {
             0 if seconds[1] < seconds[0] => 2,

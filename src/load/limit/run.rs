@@ -1,13 +1,14 @@
 //! Owns one variant: what is different in its tables, and the copying.
 
 use super::LimitError;
-use super::spool::Spool;
+use super::spool::{Piece, Spool, Spooled};
 use crate::load::process::{Server, Usage};
 use crate::store::maintenance::{Filling, Indexer};
-use crate::store::{CopiedTable, Store, StoreError, copied_tables};
+use crate::store::{CopiedChunk, CopiedTable, STRAIGHT_ROWS_MIN, Store, StoreError, copied_tables};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, pin_mut};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 /// How much is sent at once, as weir does. Unit: bytes.
 const SEND_BYTES: usize = 256 * 1024;
@@ -29,9 +30,11 @@ const INDEX_PERIOD: Duration = Duration::from_secs(1);
 pub enum Variant {
     /// Those that weir makes, with the indexes that it gives them while rows come and afterwards.
     AsWeir,
-    /// The same with B-trees from the beginning.
+    /// The same, and no rows straight into their chunks.
+    ThroughTheTable,
+    /// The same as weir's with B-trees from the beginning.
     BTree,
-    /// The same without indexes.
+    /// The same as weir's without indexes.
     WithoutIndexes,
 }
 
@@ -39,6 +42,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AsWeir => "as weir's tables",
+            Self::ThroughTheTable => "through the table",
             Self::BTree => "with B-trees",
             Self::WithoutIndexes => "without indexes",
         })
@@ -80,6 +84,12 @@ pub(super) async fn run(
     // Only a superuser may; without, the checkpoint of what went before falls into the measurement.
     let _ = client.batch_execute("CHECKPOINT").await;
     let server = Server::behind(&client).await?;
+    let mut chunks = Vec::new();
+    for Spooled { table, .. } in &spool.tables {
+        let all = if variant == Variant::ThroughTheTable { Vec::new() } else { table.chunks(target, &client).await? };
+        chunks.push(all);
+    }
+    let chunks: Arc<[Vec<CopiedChunk>]> = chunks.into();
     let mut clients = Vec::new();
     for _ in 0..connections {
         clients.push(target.client().await?);
@@ -87,11 +97,12 @@ pub(super) async fn run(
     let usage = || server.as_ref().map(Server::usage);
     let (before, started) = (usage(), Instant::now());
     let (stop, stopped) = watch::channel(false);
-    let indexing = (variant == Variant::AsWeir).then(|| tokio::spawn(index(Indexer::new(target), stopped)));
+    let indexing =
+        matches!(variant, Variant::AsWeir | Variant::ThroughTheTable).then(|| tokio::spawn(index(Indexer::new(target), stopped)));
     let next = Arc::<AtomicUsize>::default();
     let mut copying = JoinSet::new();
     for client in clients {
-        copying.spawn(copy(client, Arc::clone(spool), Arc::clone(&next)));
+        copying.spawn(copy(client, Arc::clone(spool), Arc::clone(&chunks), Arc::clone(&next)));
     }
     // Kept until the usage is read: the server's processes end with them.
     let mut connected = Vec::new();
@@ -119,10 +130,15 @@ pub(super) async fn run(
 }
 
 /// Copies batch after batch, each in a transaction, until none is left; gives the connection back.
-async fn copy(client: Client, spool: Arc<Spool>, next: Arc<AtomicUsize>) -> Result<Client, LimitError> {
-    let mut statements = Vec::new();
-    for table in &spool.tables {
-        statements.push(client.prepare(&format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.table, table.columns)).await?);
+async fn copy(
+    client: Client,
+    spool: Arc<Spool>,
+    chunks: Arc<[Vec<CopiedChunk>]>,
+    next: Arc<AtomicUsize>,
+) -> Result<Client, LimitError> {
+    let mut tables = Vec::new();
+    for (spooled, chunks) in spool.tables.iter().zip(&*chunks) {
+        tables.push(Table::prepare(&client, spooled, chunks).await?);
     }
     loop {
         let nth = next.fetch_add(1, Relaxed);
@@ -130,20 +146,56 @@ async fn copy(client: Client, spool: Arc<Spool>, next: Arc<AtomicUsize>) -> Resu
             return Ok(client);
         }
         client.batch_execute("BEGIN").await?;
-        for (table, statement) in spool.tables.iter().zip(&statements) {
-            let mut stream = table.batch(nth)?;
-            if stream.is_empty() {
-                continue;
-            }
-            let sink = client.copy_in::<_, Bytes>(statement).await?;
-            pin_mut!(sink);
-            while !stream.is_empty() {
-                sink.feed(stream.split_to(stream.len().min(SEND_BYTES))).await?;
-            }
-            sink.finish().await?;
+        for table in &tables {
+            table.copy(&client, nth).await?;
         }
         client.batch_execute("COMMIT").await?;
     }
+}
+
+/// The ways into one table.
+struct Table<'a> {
+    spooled: &'a Spooled,
+    through: Statement,
+    /// Those of chunks, by their times.
+    straight: HashMap<(i64, i64), Statement>,
+}
+
+impl<'a> Table<'a> {
+    async fn prepare(client: &Client, spooled: &'a Spooled, chunks: &[CopiedChunk]) -> Result<Self, LimitError> {
+        let CopiedTable { name, columns, .. } = spooled.table;
+        let prepare = async |name: &str| client.prepare(&format!("COPY {name} ({columns}) FROM STDIN (FORMAT binary)")).await;
+        let mut straight = HashMap::new();
+        for CopiedChunk { name, start_us, end_us } in chunks {
+            straight.insert((*start_us, *end_us), prepare(name).await?);
+        }
+        Ok(Self { spooled, through: prepare(name).await?, straight })
+    }
+
+    /// Copies the rows of a batch, those that are many straight into their chunk, as weir does.
+    async fn copy(&self, client: &Client, nth: usize) -> Result<(), LimitError> {
+        let straight = |piece: &Piece| self.straight.get(&piece.chunk?).filter(|_| piece.rows >= STRAIGHT_ROWS_MIN);
+        let through: Vec<&Piece> = self.spooled.pieces(nth).iter().filter(|piece| straight(piece).is_none()).collect();
+        if !through.is_empty() {
+            send(client, &self.through, self.spooled.stream(through)?).await?;
+        }
+        for piece in self.spooled.pieces(nth) {
+            if let Some(statement) = straight(piece) {
+                send(client, statement, self.spooled.stream([piece])?).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn send(client: &Client, copy: &Statement, mut stream: Bytes) -> Result<(), LimitError> {
+    let sink = client.copy_in::<_, Bytes>(copy).await?;
+    pin_mut!(sink);
+    while !stream.is_empty() {
+        sink.feed(stream.split_to(stream.len().min(SEND_BYTES))).await?;
+    }
+    sink.finish().await?;
+    Ok(())
 }
 
 /// Indexes the tables as the daemon does while a backlog lasts, and when it is gone.

@@ -3,11 +3,12 @@
 //! State: one batch in memory at a time.
 
 use super::LimitError;
-use crate::store::{CopiedTable, Timestamp, copied_tables};
-use bytes::{Buf, Bytes, BytesMut};
+use crate::store::{CopiedChunk, CopiedTable, Store, Timestamp, copied_tables};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{TryStreamExt as _, pin_mut};
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tokio_postgres::Client;
@@ -27,29 +28,46 @@ pub(super) struct Spool {
     pub(super) last_us: i64,
 }
 
-/// The rows of one table: COPY streams, one behind the other.
+/// The rows of one table, one batch behind the other.
 pub(super) struct Spooled {
-    pub(super) table: &'static str,
-    pub(super) columns: &'static str,
+    pub(super) table: CopiedTable,
     file: File,
-    /// Where each batch begins, and where the last one ends.
-    places: Vec<u64>,
+    batches: Vec<Vec<Piece>>,
+}
+
+/// The rows of one batch that are of one chunk, or of none that is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Piece {
+    /// The times of the chunk, its end exclusive. Unit: microseconds.
+    pub(super) chunk: Option<(i64, i64)>,
+    pub(super) rows: usize,
+    /// Where they stand in the file.
+    bytes: Range<u64>,
 }
 
 impl Spooled {
-    /// Reads a batch: a whole COPY stream, or nothing where the table has no rows left for it.
-    pub(super) fn batch(&self, nth: usize) -> std::io::Result<Bytes> {
-        let [start, end] = self.places.get(nth..nth + 2).map_or([0, 0], |places| [places[0], places[1]]);
-        let mut stream = vec![0; (end - start) as usize];
-        self.file.read_exact_at(&mut stream, start)?;
-        Ok(stream.into())
+    /// Gives the pieces of a batch; none where the table has no rows left for it.
+    pub(super) fn pieces(&self, nth: usize) -> &[Piece] {
+        self.batches.get(nth).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads some pieces as one COPY stream.
+    pub(super) fn stream<'a>(&self, pieces: impl IntoIterator<Item = &'a Piece>) -> std::io::Result<Bytes> {
+        let mut stream = BytesMut::from(HEADER.as_slice());
+        for Piece { bytes, .. } in pieces {
+            let start = stream.len();
+            stream.put_bytes(0, (bytes.end - bytes.start) as usize);
+            self.file.read_exact_at(&mut stream[start..], bytes.start)?;
+        }
+        stream.put_slice(&TRAILER);
+        Ok(stream.freeze())
     }
 }
 
 impl Spool {
     /// Reads all rows of the standard class's tables into files in `dir`, in batches of `rows_a_commit` rows of
     /// all tables together.
-    pub(super) async fn fill(client: &Client, dir: &Path, rows_a_commit: f64) -> Result<Self, LimitError> {
+    pub(super) async fn fill(store: &Store, client: &Client, dir: &Path, rows_a_commit: f64) -> Result<Self, LimitError> {
         // In the order in which they lie there, not in that in which parallel workers come by.
         client.batch_execute("SET max_parallel_workers_per_gather = 0; SET statement_timeout = 0").await?;
         let mut counts = Vec::new();
@@ -62,7 +80,8 @@ impl Spool {
         for (table, rows) in copied_tables().into_iter().zip(counts) {
             if rows > 0 {
                 let rows_a_batch = rows.div_ceil(batches as u64) as usize;
-                spool.fill_table(client, dir, table, rows_a_batch).await?;
+                let chunks = table.chunks(store, client).await?;
+                spool.fill_table(client, dir, (table, &chunks), rows_a_batch).await?;
             }
         }
         Ok(spool)
@@ -72,13 +91,14 @@ impl Spool {
         &mut self,
         client: &Client,
         dir: &Path,
-        CopiedTable { name: table, columns, .. }: CopiedTable,
+        (table, chunks): (CopiedTable, &[CopiedChunk]),
         rows_a_batch: usize,
     ) -> Result<(), LimitError> {
-        let path = dir.join(table);
+        let CopiedTable { name, columns, .. } = table;
+        let path = dir.join(name);
         let mut file = BufWriter::new(File::create(&path)?);
-        let mut places = vec![0];
-        let stream = client.copy_out(&format!("COPY (SELECT {columns} FROM {table}) TO STDOUT (FORMAT binary)")).await?;
+        let (mut batches, mut end) = (Vec::new(), 0);
+        let stream = client.copy_out(&format!("COPY (SELECT {columns} FROM {name}) TO STDOUT (FORMAT binary)")).await?;
         pin_mut!(stream);
         let mut unread = BytesMut::new();
         let mut batch = Batch::default();
@@ -93,15 +113,15 @@ impl Spool {
                 let at_us = batch.push(row)?;
                 (self.first_us, self.last_us) = (self.first_us.min(at_us), self.last_us.max(at_us));
                 if batch.rows.len() == rows_a_batch {
-                    places.push(places[places.len() - 1] + batch.write(&mut file)?);
+                    batches.push(batch.write(chunks, &mut end, &mut file)?);
                 }
             }
         }
         if !batch.rows.is_empty() {
-            places.push(places[places.len() - 1] + batch.write(&mut file)?);
+            batches.push(batch.write(chunks, &mut end, &mut file)?);
         }
         file.flush()?;
-        self.tables.push(Spooled { table, columns, file: File::open(path)?, places });
+        self.tables.push(Spooled { table, file: File::open(path)?, batches });
         Ok(())
     }
 }
@@ -118,22 +138,30 @@ impl Batch {
         // The number of fields, then a time and a series, each behind its length.
         let eight = |at: usize| row.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
         let (time, series) = eight(6).zip(eight(18)).ok_or(LimitError::Stream("a row has no time and series"))?;
-        self.rows.push(((series, time), row));
-        Ok(Timestamp::from_wire(time).0)
+        let at_us = Timestamp::from_wire(time).0;
+        self.rows.push(((series, at_us), row));
+        Ok(at_us)
     }
 
-    /// Writes the rows as one stream, sorted, and gives its bytes.
-    fn write(&mut self, file: &mut impl Write) -> std::io::Result<u64> {
+    /// Writes the rows behind `end`, which it moves, by chunk and sorted.
+    fn write(&mut self, chunks: &[CopiedChunk], end: &mut u64, file: &mut impl Write) -> std::io::Result<Vec<Piece>> {
+        let chunk = |at_us| {
+            let takes = |chunk: &&CopiedChunk| (chunk.start_us..chunk.end_us).contains(&at_us);
+            chunks.iter().find(takes).map(|chunk| (chunk.start_us, chunk.end_us))
+        };
         // Rows of one series and time stay in their order.
-        self.rows.sort_by_key(|(order, _)| *order);
-        file.write_all(HEADER)?;
-        let mut bytes = HEADER.len() + TRAILER.len();
-        for (_, row) in self.rows.drain(..) {
-            file.write_all(&row)?;
-            bytes += row.len();
+        self.rows.sort_by_cached_key(|&((series, at_us), _)| (chunk(at_us), series, at_us));
+        let mut pieces = Vec::new();
+        for rows in self.rows.chunk_by(|((_, one), _), ((_, next), _)| chunk(*one) == chunk(*next)) {
+            let start = *end;
+            for (_, row) in rows {
+                file.write_all(row)?;
+                *end += row.len() as u64;
+            }
+            pieces.push(Piece { chunk: chunk(rows[0].0.1), rows: rows.len(), bytes: start..*end });
         }
-        file.write_all(&TRAILER)?;
-        Ok(bytes as u64)
+        self.rows.clear();
+        Ok(pieces)
     }
 }
 
@@ -189,16 +217,20 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_a_sorted_stream() {
+    fn a_batch_is_sorted_by_chunk_series_and_time() {
         let mut batch = Batch::default();
-        for (time, series) in [(5, 2), (1, 3), (4, 2)] {
-            batch.push(row(time, series, Some(1.0)).into()).unwrap();
+        let wire = |at_us: i64| Timestamp(at_us).to_wire();
+        for (at_us, series) in [(5, 2), (12, 1), (1, 3), (4, 2), (30, 1)] {
+            batch.push(row(wire(at_us), series, Some(1.0)).into()).unwrap();
         }
-        let mut stream = Vec::new();
-        let bytes = batch.write(&mut stream).unwrap();
-        let rows = [row(4, 2, Some(1.0)), row(5, 2, Some(1.0)), row(1, 3, Some(1.0))].concat();
-        assert_eq!(stream, [HEADER.as_slice(), &rows, &TRAILER].concat());
-        assert_eq!(bytes, stream.len() as u64);
+        let chunks = [(0, 10), (10, 20)].map(|(start_us, end_us)| CopiedChunk { name: String::new(), start_us, end_us });
+        let (mut written, mut end) = (Vec::new(), 100);
+        let pieces = batch.write(&chunks, &mut end, &mut written).unwrap();
+        let rows = [(30, 1), (4, 2), (5, 2), (1, 3), (12, 1)].map(|(at_us, series)| row(wire(at_us), series, Some(1.0)));
+        assert_eq!(written, rows.concat());
+        let piece = |chunk, rows, bytes| Piece { chunk, rows, bytes };
+        let expected = [piece(None, 1, 100..138), piece(Some((0, 10)), 3, 138..252), piece(Some((10, 20)), 1, 252..290)];
+        assert_eq!((pieces.as_slice(), end), (expected.as_slice(), 290));
         assert!(batch.rows.is_empty() && batch.push(Bytes::from_static(&[0, 1])).is_err());
     }
 }
