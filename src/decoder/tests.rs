@@ -42,6 +42,36 @@ fn scripts_of_every_convention_run() {
     );
 }
 
+#[test]
+fn what_a_script_returns_arrives_as_it_is() {
+    let (_dir, decoders) = open(DecoderLimits::default());
+    let check = |data: &str, expected: &str| {
+        let script = format!("function decodeUplink(input) {{ return {{data: {data}}} }}");
+        assert_eq!(run(&decoders, &script, &[1, 2, 255]), expected, "{data}");
+    };
+    check(
+        "{i: -7, f: 0.5, big: 4294967296, most: 9007199254740991, n: 12n}",
+        r#"{"big":4294967296,"f":0.5,"i":-7,"most":9007199254740991.0,"n":12}"#,
+    );
+    check(
+        "{nan: 0 / 0, up: 1 / 0, t: true, f: false, nothing: null, un: undefined}",
+        r#"{"f":false,"nan":"NaN","nothing":null,"t":true,"un":null,"up":"inf"}"#,
+    );
+    check("{'': 1, 7: 2, 'größe': 3, '温度': 'é'}", r#"{"":1,"7":2,"größe":3,"温度":"é"}"#);
+    check("{get a() { return this.b + 1 }, b: 1, [Symbol.iterator]: 2}", r#"{"a":2,"b":1}"#);
+    check("Object.create({inherited: 1}, {hidden: {value: 1}, seen: {value: 2, enumerable: true}})", r#"{"seen":2}"#);
+    check("new Proxy({a: 1}, {ownKeys: function () { return ['a'] }, get: function () { return 5 }})", r#"{"a":5}"#);
+    check("{get a() { throw new Error('unread') }}", "decoder_error: Error: unread (decoder.js:1:67)");
+    check(
+        "input.bytes.concat(input.bytes.push(4), input.bytes.map(function (b) { return b + 0.5 }))",
+        "[1,2,255,4,4,1.5,2.5,255.5,4.5]",
+    );
+    // An object on the deepest level holds nothing; not a number either.
+    let nested = |levels: usize, inner: &str| "{a:".repeat(levels) + inner + &"}".repeat(levels);
+    check(&nested(32, "1"), &nested(32, "1").replace('a', "\"a\""));
+    check(&nested(33, "1"), "decoder_error: the result nests deeper than 32 levels: return plain fields");
+}
+
 /// Not a test: the process that [`a_machine_without_room_is_not_the_decoders_fault`] starts, whose limit is its own.
 #[test]
 #[ignore = "is started by another test"]

@@ -11,7 +11,7 @@
 //! | 7 | a date | milliseconds since the Unix epoch, f64 (NaN: an invalid date) |
 
 use rquickjs::function::This;
-use rquickjs::{Error, Function, Object, String, Value, qjs};
+use rquickjs::{Ctx, Error, Function, Object, String, Value, qjs};
 
 /// Deepest nesting of a result.
 const DEPTH_MAX: u32 = 32;
@@ -81,19 +81,48 @@ impl<'o> Encoder<'o> {
         }
     }
 
+    /// Reads the properties by QuickJS's own functions: most of what an uplink's result holds are numbers, and a
+    /// handle for each name and value would cost more than reading them.
     fn object(&mut self, object: &Object<'_>, depth: u32) -> Result<(), Refused> {
         self.tag(6)?;
         let at = self.out.len();
         self.count(0)?;
-        let mut count = 0u32;
-        for property in object.props::<String<'_>, Value<'_>>() {
-            let (key, value) = property?;
-            self.text(&key)?;
+        let properties = Properties::of(object)?;
+        let ctx = object.ctx();
+        for property in properties.names() {
+            self.key(ctx, property.atom)?;
+            // SAFETY: object, atom and context are alive; the value that comes back is owned by `Value` at once
+            // or, where it is a number, owns nothing.
+            let value = unsafe {
+                let value = qjs::JS_GetProperty(ctx.as_raw().as_ptr(), object.as_raw(), property.atom);
+                if depth < DEPTH_MAX && qjs::JS_IsNumber(value) {
+                    self.tagged(3, &number(value).to_le_bytes())?;
+                    continue;
+                }
+                if qjs::JS_IsException(value) {
+                    return Err(Error::Exception.into());
+                }
+                Value::from_raw(ctx.clone(), value)
+            };
             self.nested(&value, depth + 1)?;
-            count += 1;
         }
-        self.out[at..at + 4].copy_from_slice(&count.to_le_bytes());
+        self.out[at..at + 4].copy_from_slice(&properties.len.to_le_bytes());
         Ok(())
+    }
+
+    fn key(&mut self, ctx: &Ctx<'_>, atom: qjs::JSAtom) -> Result<(), Refused> {
+        let mut len = 0;
+        // SAFETY: QuickJS gives `len` initialised bytes, which live until they are freed below. They are taken as
+        // bytes, not as a str: a lone surrogate is not UTF-8.
+        unsafe {
+            let text = qjs::JS_AtomToCStringLen(ctx.as_raw().as_ptr(), &raw mut len, atom);
+            if text.is_null() {
+                return Err(Error::Exception.into());
+            }
+            let written = self.lengthy(std::slice::from_raw_parts(text.cast(), len as usize));
+            qjs::JS_FreeCString(ctx.as_raw().as_ptr(), text);
+            written
+        }
     }
 
     fn date(&mut self, date: &Object<'_>) -> Result<(), Refused> {
@@ -104,10 +133,14 @@ impl<'o> Encoder<'o> {
 
     fn text(&mut self, text: &String<'_>) -> Result<(), Refused> {
         let text = text.clone().to_cstring()?;
-        self.count(text.len())?;
         // SAFETY: QuickJS gives `len` initialised bytes that live as long as `text`. They are taken
         // as bytes, not as a str: a lone surrogate is not UTF-8.
         let bytes = unsafe { std::slice::from_raw_parts(text.as_ptr().cast::<u8>(), text.len()) };
+        self.lengthy(bytes)
+    }
+
+    fn lengthy(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.count(bytes.len())?;
         self.put(bytes)
     }
 
@@ -127,6 +160,46 @@ impl<'o> Encoder<'o> {
         self.out.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+/// The names of an object's own enumerable properties.
+struct Properties<'a, 'js> {
+    ctx: &'a Ctx<'js>,
+    names: *mut qjs::JSPropertyEnum,
+    len: u32,
+}
+
+impl<'a, 'js> Properties<'a, 'js> {
+    fn of(object: &'a Object<'js>) -> Result<Self, Error> {
+        let (mut names, mut len) = (std::ptr::null_mut(), 0);
+        let flags = (qjs::JS_GPN_STRING_MASK | qjs::JS_GPN_ENUM_ONLY) as _;
+        let ctx = object.ctx();
+        // SAFETY: object and context are alive, and the call writes both places or fails.
+        let failed =
+            unsafe { qjs::JS_GetOwnPropertyNames(ctx.as_raw().as_ptr(), &raw mut names, &raw mut len, object.as_raw(), flags) };
+        if failed != 0 { Err(Error::Exception) } else { Ok(Self { ctx, names, len }) }
+    }
+
+    fn names(&self) -> &[qjs::JSPropertyEnum] {
+        if self.names.is_null() {
+            return &[];
+        }
+        // SAFETY: QuickJS gave so many names at this place, which are freed with `self`.
+        unsafe { std::slice::from_raw_parts(self.names, self.len as usize) }
+    }
+}
+
+impl Drop for Properties<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: the names came from QuickJS, and nobody reads them any more.
+        unsafe { qjs::JS_FreePropertyEnum(self.ctx.as_raw().as_ptr(), self.names, self.len) }
+    }
+}
+
+/// SAFETY: the value is a number.
+unsafe fn number(value: qjs::JSValue) -> f64 {
+    // SAFETY: as above.
+    unsafe { if qjs::JS_IsInt(value) { f64::from(qjs::JS_VALUE_GET_INT(value)) } else { qjs::JS_VALUE_GET_FLOAT64(value) } }
 }
 
 fn is_date(value: &Value<'_>) -> bool {

@@ -8,6 +8,7 @@ use rquickjs::allocator::RustAllocator;
 use rquickjs::context::EvalOptions;
 use rquickjs::convert::Coerced;
 use rquickjs::{Array, Context, Ctx, Exception, FromJs, Function, Object, Persistent, Runtime, Value, qjs};
+use std::mem::{ManuallyDrop, forget};
 
 /// Stack that the script may use; a quarter of what the module has, for the frames of C are larger
 /// on the host's stack than on this one. Unit: bytes.
@@ -21,11 +22,28 @@ const SMALL_BYTES_MAX: usize = 512;
 /// Longest text of an error. Unit: bytes.
 const ERROR_BYTES_MAX: usize = 1024;
 
+/// The names that a result is asked for, interned for good.
+#[derive(Clone, Copy)]
+struct Names {
+    errors: qjs::JSAtom,
+    warnings: qjs::JSAtom,
+    data: qjs::JSAtom,
+}
+
+impl Names {
+    fn intern(ctx: &Ctx<'_>) -> Self {
+        // SAFETY: QuickJS copies so many bytes; the atom is never given back.
+        let intern = |name: &str| unsafe { qjs::JS_NewAtomLen(ctx.as_raw().as_ptr(), name.as_ptr().cast(), name.len() as _) };
+        Self { errors: intern("errors"), warnings: intern("warnings"), data: intern("data") }
+    }
+}
+
 /// The runtime with one script.
 pub struct Engine {
     runtime: Runtime,
     context: Context,
     entry: Option<Persistent<Function<'static>>>,
+    names: Names,
     /// Bytes that a script may add to what the runtime itself has taken.
     heap: usize,
     /// The sum of both.
@@ -45,10 +63,11 @@ impl Engine {
         runtime.set_max_stack_size(STACK_BYTES);
         runtime.set_interrupt_handler(Some(Box::new(ambient::poll)));
         let context = Context::full(&runtime).expect("a fresh instance has room for a context");
-        context.with(|ctx| {
+        let names = context.with(|ctx| {
             evaluate(&ctx, include_str!("prelude.js"), "prelude.js").expect("the prelude runs");
             ambient::install_random(&ctx).expect("Math can be changed");
             evaluate(&ctx, include_str!("touch.js"), "touch.js").expect("touching runs");
+            Names::intern(&ctx)
         });
         runtime.run_gc();
         let heap_end = runtime.memory_usage().malloc_size as usize + heap;
@@ -57,6 +76,7 @@ impl Engine {
             runtime,
             context,
             entry: None,
+            names,
             heap,
             heap_end,
             input: Vec::with_capacity(BUFFER_BYTES),
@@ -139,7 +159,7 @@ impl Engine {
 
     /// Decodes the uplink in the input.
     pub fn decode(&mut self) -> Status {
-        let Self { context, entry, input, output, .. } = self;
+        let Self { context, entry, names, input, output, .. } = self;
         output.clear();
         let (Some(entry), Some(call)) = (entry.clone(), Call::read(input)) else {
             output.extend_from_slice(b"the host called decode without a script or with a malformed input");
@@ -148,7 +168,7 @@ impl Engine {
         ambient::set_steps(call.steps);
         ambient::set_now_ms(call.recv_time_ms);
         ambient::set_seed(call.seed);
-        context.with(|ctx| match run(&ctx, entry, &call, output) {
+        context.with(|ctx| match run(&ctx, entry, *names, &call, output) {
             Ok(status) => status,
             Err(Refused::Thrown(error)) => explain(&ctx, error, output),
             Err(Refused::Result(text)) => {
@@ -171,33 +191,56 @@ fn evaluate<'js>(ctx: &Ctx<'js>, source: impl Into<Vec<u8>>, name: &str) -> rqui
 fn run<'js>(
     ctx: &Ctx<'js>,
     entry: Persistent<Function<'static>>,
+    names: Names,
     call: &Call<'_>,
     output: &mut Vec<u8>,
 ) -> Result<Status, Refused> {
-    let bytes = Array::new(ctx.clone())?;
-    for (index, byte) in call.frame.iter().enumerate() {
-        bytes.set(index, i32::from(*byte))?;
-    }
+    // What would be freed by the end of the call is undone behind it: neither the input nor the result is freed.
+    let bytes = array(ctx, call.frame)?;
+    forget(bytes.clone());
     let variables = Object::new(ctx.clone())?;
     for (name, text) in &call.variables {
         variables.set(*name, *text)?;
     }
+    forget(variables.clone());
     let fport = call.fport.map_or(Value::new_undefined(ctx.clone()), |fport| Value::new_int(ctx.clone(), fport.into()));
     let result: Value<'js> = entry.restore(ctx)?.call((bytes, fport, call.recv_time_ms, variables))?;
+    let result = ManuallyDrop::new(result);
     let mut encoder = Encoder::new(output, call.result_max);
     let Some(result) = result.as_object().filter(|_| !result.is_promise()) else {
         encoder.value(&result)?;
         return Err(Refused::Result("the decoder returned no object: return {data: {...}}".into()));
     };
-    let errors: Value<'js> = result.get("errors")?;
+    let errors = property(result, names.errors)?;
     if let Some(text) = join(&errors)? {
         output.extend_from_slice(clip(&text).as_bytes());
         return Ok(Status::Error);
     }
-    let warnings: Value<'js> = result.get("warnings")?;
+    let warnings = property(result, names.warnings)?;
     encoder.count(warnings.as_array().map_or(0, Array::len))?;
-    encoder.value(&result.get("data")?)?;
+    encoder.value(&property(result, names.data)?)?;
     Ok(Status::Done)
+}
+
+fn property<'js>(object: &Object<'js>, name: qjs::JSAtom) -> rquickjs::Result<Value<'js>> {
+    let ctx = object.ctx();
+    // SAFETY: object, name and context are alive; what QuickJS gives is owned by `Value`.
+    unsafe { owned(ctx, qjs::JS_GetProperty(ctx.as_raw().as_ptr(), object.as_raw(), name)) }
+}
+
+/// Takes what QuickJS gave, or tells that it threw.
+///
+/// SAFETY: nobody else owns the value, which is of this context.
+unsafe fn owned<'js>(ctx: &Ctx<'js>, value: qjs::JSValue) -> rquickjs::Result<Value<'js>> {
+    // SAFETY: as above.
+    unsafe { if qjs::JS_IsException(value) { Err(rquickjs::Error::Exception) } else { Ok(Value::from_raw(ctx.clone(), value)) } }
+}
+
+/// Makes a plain array of numbers, at once.
+fn array<'js>(ctx: &Ctx<'js>, bytes: &[u8]) -> rquickjs::Result<Value<'js>> {
+    let values: Vec<qjs::JSValue> = bytes.iter().map(|byte| qjs::JS_MKVAL(qjs::JS_TAG_INT, (*byte).into())).collect();
+    // SAFETY: QuickJS copies so many values, which own nothing; what it gives is owned by `Value`.
+    unsafe { owned(ctx, qjs::JS_NewArrayFrom(ctx.as_raw().as_ptr(), values.len() as _, values.as_ptr())) }
 }
 
 /// Joins a list of errors to one text; `None` when there are none.
