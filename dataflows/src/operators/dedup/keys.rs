@@ -1,5 +1,5 @@
-//! Owns the keys of one device: what it sent within the window, in twelve bytes each. A backlog brings a device's whole day
-//! within an hour of log time, so they are a good part of all memory.
+//! Owns the keys of one device: what it sent within the window, in twelve bytes each. A network that delivers at once
+//! what it held back brings a device's whole day within an hour of log time: they are a good part of all memory then.
 
 use super::{Digest, is_live};
 use crate::limits::DEDUP_KEYS_PER_DEVICE_MAX;
@@ -69,8 +69,10 @@ impl Keys {
         self.keys.remove(place);
     }
 
-    /// Adds a key that came at `now`, at or behind all others; the oldest goes where there are too many.
+    /// Adds a key that came at `now`; the oldest goes where there are too many. Log time never goes back; if it did, the key
+    /// would count as come with the newest.
     pub(super) fn push(&mut self, now: LogTime, digest: Digest) {
+        let now = self.keys.back().map_or(now, |newest| now.max(self.time(newest)));
         self.expire(now);
         if self.keys.len() == DEDUP_KEYS_PER_DEVICE_MAX {
             self.keys.pop_front();
@@ -97,7 +99,7 @@ impl Keys {
             key.after_us = (i64::from(key.after_us) - moved_us) as u32;
         }
         self.base = base;
-        u32::try_from(now.0 - base.0).expect("log time never goes back, and what is older than the window is forgotten")
+        u32::try_from(now.0 - base.0).expect("no key is newer, and what is older than the window is forgotten")
     }
 }
 
@@ -130,6 +132,14 @@ mod tests {
             assert_eq!(keys.find(digest), Some((plain.len() - 1, now)));
         }
         assert!(Keys::restore(keys.iter()).iter().eq(plain), "what is saved is taken up");
+    }
+
+    #[test]
+    fn time_that_goes_back_stands_still() {
+        let mut keys = Keys::default();
+        keys.push(LogTime(DEDUP_WINDOW_US), 1);
+        keys.push(LogTime(0), 2);
+        assert_eq!(keys.find(2), Some((1, LogTime(DEDUP_WINDOW_US))));
     }
 
     #[test]

@@ -53,8 +53,8 @@ fn fetch(seen: &BTreeMap<Partition, Seen>, elements: &[Element<Known>]) {
 }
 
 /// A hash of what tells an uplink from the others of its tenant. It is compared with at most
-/// [`DEDUP_KEYS_PER_DEVICE_MAX`](crate::limits::DEDUP_KEYS_PER_DEVICE_MAX) others, so that 64 bits tell them apart: one uplink in 10^17 is
-/// taken for another.
+/// [`DEDUP_KEYS_PER_DEVICE_MAX`](crate::limits::DEDUP_KEYS_PER_DEVICE_MAX) others, so that 64 bits tell them
+/// apart: one uplink in 10^17 is taken for another.
 type Digest = u64;
 
 /// The uplinks of a partition that were seen within the window.
