@@ -9,6 +9,9 @@ pub struct Pace {
     pub read_bytes: usize,
     /// Records that run through the graph at once. Between two runs the worker listens. Default: 1024.
     pub run_entries: usize,
+    /// Shortest time from a run that came to the log's end to the next, while a commit is on its way: a run takes as long for
+    /// a hundred records as for one, and the rows have to wait for that commit. Default: 5 ms.
+    pub run_spacing: Duration,
     /// Rows that may wait for the committers before workers stop reading, all workers together: each has its
     /// share of the series too, so that a commit holds as many rows of each whatever their number. Default: 200000.
     pub rows_max: usize,
@@ -33,6 +36,7 @@ impl Default for Pace {
         Self {
             read_bytes: 256 << 10,
             run_entries: 1024,
+            run_spacing: Duration::from_millis(5),
             rows_max: 200_000,
             backlog_records: 16_384,
             checkpoint_records: 100_000,

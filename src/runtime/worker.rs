@@ -143,6 +143,8 @@ pub(super) struct Worker {
     owned: Vec<Owned>,
     /// The partition that is read first; they take turns.
     turn: usize,
+    /// When the newest run ended, if it came to the log's end.
+    drained_at: Option<Instant>,
     pending: Pending,
     retained: Retained,
     stopping: Option<Stopping>,
@@ -166,7 +168,7 @@ impl Worker {
         retained: Retained,
     ) -> Self {
         let (owned, pending) = (Vec::new(), Pending::default());
-        Self { graph, pace, log, view, inbox, committer, generation: 0, owned, turn: 0, pending, retained, stopping: None }
+        Self { graph, pace, log, view, inbox, committer, generation: 0, owned, turn: 0, drained_at: None, pending, retained, stopping: None }
     }
 
     /// Works until it is stopped and all that it had to commit is committed. A simulation takes the same steps one by one.
@@ -175,14 +177,23 @@ impl Worker {
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         loop {
             self.hear()?;
-            let worked = self.advance()?;
+            let rest = self.rest();
+            let worked = rest.is_zero() && self.advance()?;
             let sent = self.commit();
             if self.is_done() {
                 return Ok(());
             }
             if !worked && !sent {
-                std::thread::park_timeout(IDLE);
+                std::thread::park_timeout(if rest.is_zero() { IDLE } else { rest });
             }
+        }
+    }
+
+    /// Gives how long the next run is put off, see [`Pace::run_spacing`].
+    fn rest(&self) -> Duration {
+        match self.drained_at {
+            Some(at) if self.retained.is_in_flight() => self.pace.run_spacing.saturating_sub(at.elapsed()),
+            _ => Duration::ZERO,
         }
     }
 
@@ -254,6 +265,7 @@ impl Worker {
             return Ok(false);
         }
         let Piece { entries, set_aside } = piece;
+        let is_drained = entries.len() < self.pace.run_entries;
         if is_replaying {
             let mut rows = self.graph.run(entries);
             rows.quarantined.extend(set_aside);
@@ -265,6 +277,7 @@ impl Worker {
                 waiting.quarantined.extend(set_aside);
             });
         }
+        self.drained_at = is_drained.then(Instant::now);
         for owned in &self.owned {
             let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
             self.view.processed(owned.partition, owned.next, open_state, counts);

@@ -10,6 +10,7 @@ const PARTITION: Partition = Partition(0);
 const PACE: Pace = Pace {
     read_bytes: 1024,
     run_entries: 10,
+    run_spacing: Duration::ZERO,
     rows_max: 100,
     backlog_records: 200,
     checkpoint_records: 1_000_000,
@@ -165,5 +166,26 @@ fn a_backlog_without_rows_is_committed_in_pieces_that_are_replayed_soon() {
     let (_, first) = *in_backlog.first().expect("it does not wait for the log's end");
     assert!(first < pace.checkpoint_records + pace.run_entries as u64, "{in_backlog:?}");
     assert!(in_backlog.iter().all(|(_, records)| *records >= pace.checkpoint_records), "{in_backlog:?}");
+    bench.end();
+}
+
+/// Were it to run, its commit would end there.
+#[test]
+fn at_the_end_of_the_log_records_gather_while_a_commit_is_on_its_way() {
+    let spacing = Duration::from_secs(3600);
+    let mut bench = Bench::with(Pace { run_spacing: spacing, ..PACE }, 1, true);
+    let first = bench.commits.blocking_recv().expect("the worker runs");
+    let processed = |bench: &Bench| {
+        let (sender, places) = std::sync::mpsc::channel();
+        bench.worker.send(ToWorker::Peek(Box::new(move |peek| sender.send(peek.owned[0].next).unwrap())));
+        places.recv().unwrap()
+    };
+    let before = processed(&bench);
+    bench.send(3, true);
+    assert_eq!([processed(&bench), processed(&bench)], [before; 2], "nobody waits for their rows yet");
+    drop(first);
+    bench.worker.send(ToWorker::Committed);
+    let (to, rows, _) = bench.next();
+    assert_eq!((to, rows), (bench.log.end(PARTITION), 3), "they are in the next commit, all of them");
     bench.end();
 }

@@ -41,6 +41,7 @@ const RECORDS: usize = 1200;
 const RECORD_BY_RECORD: Pace = Pace {
     read_bytes: 1,
     run_entries: 1,
+    run_spacing: Duration::ZERO,
     rows_max: 1,
     backlog_records: 1,
     checkpoint_records: 1,
@@ -50,6 +51,7 @@ const RECORD_BY_RECORD: Pace = Pace {
 const SOME: Pace = Pace {
     read_bytes: 2000,
     run_entries: 16,
+    run_spacing: Duration::from_millis(1),
     rows_max: 100,
     backlog_records: 20,
     checkpoint_records: 50,

@@ -293,6 +293,7 @@ fn pace(fate: &Fate) -> Pace {
     Pace {
         read_bytes: fate.one_of(&[1, 300, 4096]),
         run_entries: fate.within(1..=30) as usize,
+        run_spacing: Duration::ZERO,
         rows_max: fate.within(4..=150) as usize,
         backlog_records: fate.one_of(&[3, 20, 16_384]),
         checkpoint_records: fate.within(1..=60),
