@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How much a worker takes at a time, and how far it lets a replay grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pace {
-    /// Log that is read of a partition at once; one record at least. Unit: bytes. Default: 256 KiB.
+    /// Log that is read of a partition at once; one record at least. Unit: bytes. Default: 64 KiB.
     pub read_bytes: usize,
     /// Records that run through the graph at once. Between two runs the worker listens. Default: 1024.
     pub run_entries: usize,
@@ -13,7 +13,8 @@ pub struct Pace {
     /// a hundred records as for one, and the rows have to wait for that commit. Default: 5 ms.
     pub run_spacing: Duration,
     /// Rows that may wait for the committers before workers stop reading, all workers together: each has its
-    /// share of the series too, so that a commit holds as many rows of each whatever their number. Default: 200000.
+    /// share of the series too, so that a commit holds as many rows of each whatever their number. A partial counts as
+    /// three rows. Default: 200000.
     pub rows_max: usize,
     /// With so many records to be read, a commit waits until it holds half of [`Self::rows_max`]. Default: 16384.
     pub backlog_records: u64,
@@ -34,7 +35,7 @@ impl Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            read_bytes: 256 << 10,
+            read_bytes: 64 << 10,
             run_entries: 1024,
             run_spacing: Duration::from_millis(5),
             rows_max: 200_000,

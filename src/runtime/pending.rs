@@ -44,14 +44,31 @@ impl Pending {
 
     /// Whether the worker should stop reading until the committer has taken what waits.
     pub(super) fn is_full(&self, rows_max: usize) -> bool {
-        self.rows.len() >= rows_max || self.quarantined_bytes >= QUARANTINED_BYTES_MAX
+        // A partial takes the memory of three other rows, and those of an hour come all at once.
+        let rows = self.rows.len() + 2 * self.rows.partials.len();
+        rows >= rows_max || self.quarantined_bytes >= QUARANTINED_BYTES_MAX
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataflows::model::{DeviceId, LogTime, Offset, Partition, Placed, Quarantined, Reason, TenantNo};
+    use dataflows::model::{
+        BucketLevel, ClassNo, DeviceId, EventTime, LogTime, Offset, Partial, Partition, Placed, Point, Quarantined, Reason,
+        SeriesId, TenantNo,
+    };
+
+    #[test]
+    fn a_partial_fills_it_as_three_rows_do() {
+        let (at, count) = (EventTime(0), 1);
+        let point = Point { at, offset: Offset(0), value: 1.0 };
+        let (sum, min, max, first, last) = (1.0, 1.0, 1.0, point, point);
+        let (class, level, series) = (ClassNo(0), BucketLevel::Hour, SeriesId(1));
+        let row = Partial { class, level, series, start: at, end: at, count, sum, min, max, first, last };
+        let mut pending = Pending::default();
+        pending.add(|rows| rows.partials.push(Placed { partition: Partition(0), offset: Offset(0), row }));
+        assert!(pending.is_full(3) && !pending.is_full(4));
+    }
 
     #[test]
     fn large_records_fill_it_as_many_rows_do() {

@@ -12,10 +12,20 @@ use std::collections::HashMap;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Error, Row as Read};
 
+/// Rows of one statement: a connection keeps room for its largest ever after.
+const ROWS_AT_ONCE: usize = 8192;
+
 impl Session {
     /// A device that is there already stays as it is: somebody else added it in the meantime. One that
     /// was there and was removed stays away: a replay brings it again.
-    pub(super) async fn insert_devices(&self, rows: &[Row<'_>]) -> Result<(), Failure> {
+    pub(super) async fn insert_devices(&self, rows: &[Row<'_>]) -> Result<(), Error> {
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            self.insert_some_devices(rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_some_devices(&self, rows: &[Row<'_>]) -> Result<(), Error> {
         let devices = || rows.iter().filter_map(|row| if let Row::Device(placed) = row { Some(&placed.row) } else { None });
         let column = |of: fn(&CatalogueDevice) -> i32| devices().map(of).collect::<Vec<_>>();
         let numbers: Vec<i64> = devices().map(|device| device.0.no.0.cast_signed()).collect();
@@ -40,6 +50,17 @@ impl Session {
     pub(super) async fn upsert_series(&self, rows: &[Row<'_>]) -> Result<(), Failure> {
         let series: Vec<&CatalogueSeries> =
             rows.iter().filter_map(|row| if let Row::Series(placed) = row { Some(&placed.row) } else { None }).collect();
+        let mut refused = Vec::new();
+        for some in series.chunks(ROWS_AT_ONCE) {
+            if self.upsert_some_series(some).await? < some.len() as u64 {
+                refused.extend(self.other_meanings(some).await?);
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Failure::SeriesRefused(refused)) }
+    }
+
+    /// Gives how many rows were written.
+    async fn upsert_some_series(&self, series: &[&CatalogueSeries]) -> Result<u64, Error> {
         let ids: Vec<i64> = series.iter().map(|s| s.series.0).collect();
         let tenants: Vec<i32> = series.iter().map(|s| s.tenant.0.cast_signed()).collect();
         let device_numbers: Vec<i64> = series.iter().map(|s| s.series.device().0.cast_signed()).collect();
@@ -55,13 +76,7 @@ impl Session {
              AND s.unit IS NOT DISTINCT FROM excluded.unit",
             Table::Series.columns()
         );
-        let written =
-            self.client.execute(&sql, &[&ids, &tenants, &device_numbers, &devices, &fields, &kinds, &units, &classes]).await?;
-        if written == series.len() as u64 {
-            return Ok(());
-        }
-        let refused = self.other_meanings(&series).await?;
-        if refused.is_empty() { Ok(()) } else { Err(Failure::SeriesRefused(refused)) }
+        self.client.execute(&sql, &[&ids, &tenants, &device_numbers, &devices, &fields, &kinds, &units, &classes]).await
     }
 
     /// Finds the series that the table does not hold with the meaning that they have here.

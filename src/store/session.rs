@@ -113,7 +113,7 @@ impl Session {
     /// Puts rows of one kind into their table. Gives the bytes that were copied.
     pub(super) async fn write(&mut self, table: &TableName, rows: &[Row<'_>]) -> Result<u64, Failure> {
         match table.table {
-            Table::Device => self.insert_devices(rows).await.map(|()| 0),
+            Table::Device => Ok(self.insert_devices(rows).await.map(|()| 0)?),
             Table::Series => self.upsert_series(rows).await.map(|()| 0),
             _ => Ok(self.copy(table, rows).await?),
         }

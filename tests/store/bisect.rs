@@ -3,7 +3,7 @@
 use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, series, stored};
 use crate::on_every_server;
 use crate::support::database::Kind;
-use dataflows::model::{BucketLevel, DeviceNo, FieldNo, Outputs, SeriesId, ValueKind};
+use dataflows::model::{BucketLevel, CatalogueSeries, DeviceNo, FieldNo, Outputs, SeriesId, ValueKind};
 use std::time::{Duration, Instant};
 use weir::store::{CommitError, Committer, StopReason, Store, StoreConfig};
 
@@ -258,6 +258,24 @@ async fn a_series_that_means_something_else_is_set_aside(kind: Kind) {
     assert_eq!(numbered.len(), 2, "{numbered:?}");
 }
 
+async fn more_series_than_a_statement_takes_are_stored_and_refused_one_by_one(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let taken = fixture.take().await;
+    let mut committer = fixture.committer().await;
+    let of_device = |offset, device: u64, name: &str| {
+        let of = series(0, name, ValueKind::Number);
+        placed(offset, CatalogueSeries { series: SeriesId::new(DeviceNo(device), FieldNo(0)), ..of })
+    };
+    let devices = 10_000;
+    let known = Outputs { series: vec![of_device(0, 1, "level"), of_device(0, devices, "level")], ..Outputs::default() };
+    committer.commit(&commit(taken, 1, known)).await.unwrap();
+
+    let all = Outputs { series: (1..=devices).map(|device| of_device(1, device, "flow")).collect(), ..Outputs::default() };
+    let committed = committer.commit(&commit(after(taken, 1), 2, all)).await.unwrap();
+    assert_eq!(committed.refused.len(), 2, "the first and the last mean something else");
+    assert_eq!(fixture.number("SELECT count(*) FROM series WHERE field = 'flow'").await, devices as i64 - 2);
+}
+
 async fn a_trigger_that_drops_a_series_sets_its_rows_aside(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
@@ -309,6 +327,7 @@ on_every_server!(
     tables_that_refuse_most_rows_stop_the_commit,
     a_quarantine_that_refuses_stops_the_commit,
     a_series_that_means_something_else_is_set_aside,
+    more_series_than_a_statement_takes_are_stored_and_refused_one_by_one,
     a_trigger_that_drops_a_series_sets_its_rows_aside,
     a_trigger_that_raises_sets_its_rows_aside,
     small_commits_that_are_all_refused_stop_too,

@@ -253,6 +253,10 @@ const PASSED_BY: [(&str, &str); 4] = [
 
 async fn what_a_person_put_on_the_table_is_not_passed_by(kind: Kind) {
     for (ddl, heard) in PASSED_BY {
+        if kind == Kind::Community && ddl.contains("ROW LEVEL SECURITY") {
+            // The server itself refuses it where there is a columnstore.
+            continue;
+        }
         let mut copying = Copying::that_knows(kind).await;
         copying.execute(ddl).await;
         assert!(!copying.is_straight(&[(0, MANY)]).await, "{ddl}");

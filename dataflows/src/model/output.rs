@@ -305,18 +305,19 @@ impl Outputs {
         self.len() == 0
     }
 
-    /// Drops all rows and keeps their memory.
+    /// Drops all rows. Room stays for twice as many of each kind; what is beyond that goes, for rows that came in masses
+    /// once may never do so again.
     pub fn clear(&mut self) {
         // All by name, so that a new kind of row cannot be forgotten: it would be committed twice.
         let Self { devices, series, numbers, texts, locations, partials, quarantined, released } = self;
-        devices.clear();
-        series.clear();
-        numbers.clear();
-        texts.clear();
-        locations.clear();
-        partials.clear();
-        quarantined.clear();
-        released.clear();
+        clear(devices);
+        clear(series);
+        clear(numbers);
+        clear(texts);
+        clear(locations);
+        clear(partials);
+        clear(quarantined);
+        clear(released);
     }
 
     /// Moves the rows of `other` behind these.
@@ -341,5 +342,29 @@ impl Outputs {
         self.partials.retain(|r| keep(r.partition, r.offset));
         self.quarantined.retain(|r| keep(r.partition, r.offset));
         self.released.retain(|r| keep(r.partition, r.offset));
+    }
+}
+
+fn clear<T>(rows: &mut Vec<T>) {
+    let kept = rows.len() * 2;
+    rows.clear();
+    rows.shrink_to(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleared_rows_leave_room_for_twice_as_many_of_their_kind() {
+        let row = Stored { class: ClassNo(0), series: SeriesId(1), at: EventTime(0), value: 1.0 };
+        let number = Placed { partition: Partition(0), offset: Offset(0), row };
+        let with_numbers = |count| Outputs { numbers: vec![number.clone(); count], ..Outputs::default() };
+        let mut rows = with_numbers(1000);
+        rows.clear();
+        assert!(rows.is_empty() && rows.numbers.capacity() >= 1000, "they may come again");
+        rows.append(&mut with_numbers(10));
+        rows.clear();
+        assert!((10..100).contains(&rows.numbers.capacity()), "they did not");
     }
 }
