@@ -10,7 +10,7 @@ pub struct Pace {
     /// Records that run through the graph at once. Between two runs the worker listens. Default: 1024.
     pub run_entries: usize,
     /// Shortest time from a run that came to the log's end to the next, while a commit is on its way: a run takes as long for
-    /// a hundred records as for one, and the rows have to wait for that commit. Default: 5 ms.
+    /// a hundred records as for one, and the rows have to wait for that commit. Default: 10 ms.
     pub run_spacing: Duration,
     /// Rows that may wait for the committers before workers stop reading, all workers together: each has its
     /// share of the series too, so that a commit holds as many rows of each whatever their number. A partial counts as
@@ -37,7 +37,7 @@ impl Default for Pace {
         Self {
             read_bytes: 64 << 10,
             run_entries: 1024,
-            run_spacing: Duration::from_millis(5),
+            run_spacing: Duration::from_millis(10),
             rows_max: 200_000,
             backlog_records: 16_384,
             checkpoint_records: 100_000,
