@@ -233,6 +233,24 @@ async fn a_partition_with_other_bounds_refuses_what_is_not_its_own(kind: Kind) {
     assert_eq!(copying.fixture.number("SELECT count(*) FROM measurement WHERE ts > '2026-11-22'").await, MANY - 1);
 }
 
+/// Whoever drops a chunk locks its table first. Were it the other way round here, each would wait for the other.
+async fn a_commit_waits_for_a_table_before_it_holds_its_chunks(kind: Kind) {
+    let mut copying = Copying::that_knows(kind).await;
+    let chunk = copying.chunk().await;
+    let of_both_ways = copying.next(&[(0, MANY), (1, 1)]);
+    let mut dropper = copying.fixture.database.client().await;
+    let drop = dropper.transaction().await.unwrap();
+    drop.batch_execute("LOCK TABLE ONLY measurement IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'measurement'::regclass HAVING count(*) > 0";
+    let look = async {
+        wait_for(&copying.fixture.client, waiting).await;
+        drop.batch_execute(&format!("LOCK TABLE ONLY {chunk} IN ACCESS EXCLUSIVE MODE NOWAIT")).await.unwrap();
+        drop.rollback().await.unwrap();
+    };
+    let (committed, ()) = tokio::join!(copying.committer.commit(&of_both_ways), look);
+    assert_eq!(committed.unwrap().rows, MANY as u64 + 1);
+}
+
 /// What a person puts on the table after the chunk is known, and what tells that all rows came by it.
 const PASSED_BY: [(&str, &str); 4] = [
     (
@@ -358,6 +376,7 @@ on_every_server!(
     a_partition_that_was_detached_gets_nothing,
     a_partition_with_other_bounds_refuses_what_is_not_its_own,
     what_a_person_put_on_the_table_is_not_passed_by,
+    a_commit_waits_for_a_table_before_it_holds_its_chunks,
     a_refused_row_is_told_of_the_table,
     who_may_not_write_to_the_chunk_writes_through_the_table,
     where_the_straight_way_is_forbidden_the_table_is_taken_for_good,
