@@ -84,8 +84,9 @@ fn uplink_bytes_about(uplink: &Uplink) -> usize {
     /// Numbers and lengths of an uplink, and a device's name.
     const UPLINK: usize = 64;
     const RECEPTION: usize = 32;
-    let texts = [&uplink.message_id, &uplink.decoded].into_iter().flatten().map(String::len).sum::<usize>();
-    UPLINK + uplink.frame.len() + texts + RECEPTION * uplink.receptions.len()
+    let message_id = uplink.message_id.as_ref().map_or(0, |id| id.len());
+    let decoded = uplink.decoded.as_ref().map_or(0, String::len);
+    UPLINK + uplink.frame.len() + message_id + decoded + RECEPTION * uplink.receptions.len()
 }
 
 /// Decodes a record.

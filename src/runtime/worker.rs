@@ -168,7 +168,21 @@ impl Worker {
         retained: Retained,
     ) -> Self {
         let (owned, pending) = (Vec::new(), Pending::default());
-        Self { graph, pace, log, view, inbox, committer, generation: 0, owned, turn: 0, drained_at: None, pending, retained, stopping: None }
+        Self {
+            graph,
+            pace,
+            log,
+            view,
+            inbox,
+            committer,
+            generation: 0,
+            owned,
+            turn: 0,
+            drained_at: None,
+            pending,
+            retained,
+            stopping: None,
+        }
     }
 
     /// Works until it is stopped and all that it had to commit is committed. A simulation takes the same steps one by one.

@@ -146,7 +146,7 @@ fn write(dir: &std::path::Path, models: &Models, sent: &[Sent]) -> Log {
             received_at: EventTime(*at_us),
             fport: Some(2),
             fcnt: None,
-            message_id: Some(frame.clone()),
+            message_id: Some(frame.as_str().into()),
             frame: frame.clone().into_bytes(),
             decoded: None,
             receptions: vec![],

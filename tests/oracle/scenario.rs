@@ -145,7 +145,7 @@ impl Author<'_> {
             received_at,
             fport: Some(85),
             fcnt: (identity < 6).then_some(self.fcnt),
-            message_id: (identity == 6).then(|| format!("message {}", self.fcnt)),
+            message_id: (identity == 6).then(|| format!("message {}", self.fcnt).into()),
             frame: payload.frame,
             decoded: payload.decoded,
             receptions: vec![],

@@ -24,4 +24,4 @@ pub use record::{Entry, Reception, Record, Uplink};
 pub use registry::{Decoding, Device, FieldSpec, Policy, RegistryChange, Template, Tenant};
 pub use retry::{Attempt, NoRetry, Retry};
 pub use time::{DAY_US, EventTime, HOUR_US, LogTime, MINUTE_US, SECOND_US};
-pub use value::{FieldName, Measurement, Value, ValueKind};
+pub use value::{FieldName, Measurement, ShortText, Value, ValueKind};

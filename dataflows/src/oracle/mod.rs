@@ -47,7 +47,7 @@ struct Log {
 #[derive(Clone, PartialEq, Debug)]
 enum Identity {
     Counter(u32, Vec<u8>),
-    Message(String),
+    Message(ShortText),
     Content(EventTime, Vec<u8>, Option<String>),
     Field(Released),
 }

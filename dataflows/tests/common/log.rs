@@ -266,7 +266,7 @@ impl Writer {
                     received_at: EventTime(now_us - received_ago_s * SECOND_US),
                     fport: None,
                     fcnt: (identity < 5).then_some(self.fcnt % 40),
-                    message_id: (identity == 5).then(|| format!("id {}", self.fcnt % 10)),
+                    message_id: (identity == 5).then(|| format!("id {}", self.fcnt % 10).into()),
                     frame: script.script(now_us).frame(),
                     decoded: (identity == 6).then(String::new),
                     receptions: vec![],

@@ -82,7 +82,7 @@ impl Fleet {
             received_at: EventTime((now_us - late_us).div_euclid(30 * SECOND_US) * 30 * SECOND_US),
             fport: Some(85),
             fcnt: (identity < 6).then_some(self.fcnt),
-            message_id: (identity == 6).then(|| format!("message {}", self.fcnt)),
+            message_id: (identity == 6).then(|| format!("message {}", self.fcnt).into()),
             frame,
             decoded: None,
             receptions: vec![],
