@@ -3,6 +3,7 @@
 //! Everything here is plain data. Times are microseconds since the Unix epoch in UTC
 //! (PostgreSQL's resolution), durations are microseconds too, and say so in their names.
 
+mod devices;
 mod ids;
 mod output;
 mod quota;
@@ -12,6 +13,7 @@ mod retry;
 mod time;
 mod value;
 
+pub use devices::Devices;
 pub use ids::{
     ClassNo, DecoderHash, DeviceId, DeviceIdError, DeviceNo, FieldNo, Offset, Partition, SeriesId, TemplateNo, TenantNo,
 };
