@@ -244,14 +244,14 @@ impl Directory {
     /// than it was left does not know that they were ever given.
     pub fn numbers_gone(&self, wanted: &Wanted) -> Vec<DeviceNo> {
         let state = self.state();
-        let gone = |device: &Arc<Device>| {
-            let is_gone = match wanted.devices.get(device.tenant, &device.id) {
+        let gone = |(device, wanted_device): (&Arc<Device>, Option<&Arc<Device>>)| {
+            let is_gone = match wanted_device {
                 Some(wanted) => wanted.no != device.no,
                 None => !wanted.kept_devices.contains(&key(device)),
             };
             (is_gone && device.no.provisioner().is_none()).then_some(device.no)
         };
-        state.effect.devices.iter().filter_map(gone).collect()
+        state.effect.devices.beside(&wanted.devices).filter_map(gone).collect()
     }
 
     /// Refuses tables that are not this log's.

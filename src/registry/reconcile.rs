@@ -54,10 +54,10 @@ impl Wanted {
     /// Leaves aside devices whose number is in effect for another device: series are known by it, so
     /// both stay as they are in effect until somebody decides. Gives their rows.
     pub fn leave_clashes(&mut self, effect: &InEffect) -> Vec<BadRow> {
-        let is_numbered_anew =
-            |device: &&Arc<Device>| effect.devices.get(device.tenant, &device.id).is_none_or(|known| known.no != device.no);
+        let numbered_anew =
+            self.devices.beside(&effect.devices).filter(|(device, known)| known.is_none_or(|known| known.no != device.no));
         // In a fleet that did not change, nobody.
-        let claimants: Vec<&Arc<Device>> = self.devices.iter().filter(is_numbered_anew).collect();
+        let claimants: Vec<&Arc<Device>> = numbered_anew.map(|(device, _)| device).collect();
         let claimed: HashSet<DeviceNo> = claimants.iter().map(|device| device.no).collect();
         let holders = effect.devices.iter().filter(|device| claimed.contains(&device.no));
         let holders: HashMap<DeviceNo, &Arc<Device>> = holders.map(|device| (device.no, device)).collect();
@@ -83,10 +83,9 @@ pub fn changes(wanted: &Wanted, effect: &InEffect) -> Vec<RegistryChange> {
     let mut changes = Vec::new();
     changes.extend(set(&wanted.tenants, &effect.tenants).map(|tenant| RegistryChange::Tenant(tenant.into())));
     changes.extend(set(&wanted.templates, &effect.templates).map(|template| RegistryChange::Template(template.into())));
-    let is_new = |device: &&Arc<Device>| effect.devices.get(device.tenant, &device.id) != Some(*device);
-    changes.extend(wanted.devices.iter().filter(is_new).cloned().map(RegistryChange::Device));
-    let is_gone = |device: &&Arc<Device>| !wanted.devices.contains(device.tenant, &device.id);
-    let gone = effect.devices.iter().filter(is_gone).map(|device| key(device));
+    let new = wanted.devices.beside(&effect.devices).filter(|(device, known)| *known != Some(device));
+    changes.extend(new.map(|(device, _)| RegistryChange::Device(device.clone())));
+    let gone = effect.devices.beside(&wanted.devices).filter(|(_, wanted)| wanted.is_none()).map(|(device, _)| key(device));
     let gone = gone.filter(|key| !wanted.kept_devices.contains(key) && !is_on_its_way(key, wanted, effect));
     changes.extend(gone.map(|(tenant, id)| RegistryChange::DeviceRemoved { tenant, id }));
     changes.extend(removed(&wanted.templates, &wanted.kept_templates, &effect.templates).map(RegistryChange::TemplateRemoved));

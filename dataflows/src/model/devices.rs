@@ -43,6 +43,15 @@ impl Devices {
         self.0.iter().map(|Entry(device)| device)
     }
 
+    /// Gives each device with the one of its name in `other`. Cost: one walk over both.
+    pub fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Arc<Device>, Option<&'a Arc<Device>>)> {
+        let mut others = other.iter().peekable();
+        self.iter().map(move |device| {
+            while others.next_if(|other| other.name() < device.name()).is_some() {}
+            (device, others.next_if(|other| other.name() == device.name()))
+        })
+    }
+
     /// Counts the devices.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -211,6 +220,15 @@ mod tests {
         assert_ne!(devices, before, "a device is more than its name");
         assert_eq!(devices.remove(TenantNo(1), &pump), Some(device(4, 1, "pump")));
         assert_eq!((devices.remove(TenantNo(1), &pump), devices.len()), (None, 2));
+    }
+
+    #[test]
+    fn devices_stand_beside_those_of_their_names() {
+        let of = |devices: &[Arc<Device>]| devices.iter().cloned().collect::<Devices>();
+        let some = of(&[device(2, 1, "a"), device(4, 1, "c"), device(6, 2, "a"), device(8, 2, "c")]);
+        let others = of(&[device(1, 0, "a"), device(3, 1, "b"), device(5, 1, "c"), device(7, 2, "b"), device(9, 2, "c")]);
+        let beside: Vec<_> = some.beside(&others).map(|(one, other)| (one.no.0, other.map(|other| other.no.0))).collect();
+        assert_eq!(beside, [(2, None), (4, Some(5)), (6, None), (8, Some(9))]);
     }
 
     #[test]
