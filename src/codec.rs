@@ -4,7 +4,7 @@
 //! lowest version whose readers understand it, so that an earlier weir reads all that it could have written, and
 //! stops at the rest instead of passing it over.
 
-use dataflows::model::{Record, Uplink};
+use dataflows::model::{Record, RegistryChange, Uplink};
 
 /// Uplinks, changes of the registry, ticks, verdicts.
 const FIRST: u8 = 1;
@@ -75,8 +75,18 @@ fn bytes_about(record: &Record) -> usize {
         Record::Uplink(uplink) => uplink_bytes_about(uplink),
         Record::Retry(retry) => ATTEMPT + uplink_bytes_about(&retry.uplink),
         Record::OverQuota(over) => EXCESS + uplink_bytes_about(&over.uplink),
-        Record::Registry(_) => 256,
+        Record::Registry(change) => registry_bytes_about(change),
         Record::Tick | Record::Verdict { .. } => 12,
+    }
+}
+
+fn registry_bytes_about(change: &RegistryChange) -> usize {
+    /// Numbers and a name: of many thousands in one append, what is too much counts.
+    const DEVICE: usize = 64;
+    const OTHER: usize = 256;
+    match change {
+        RegistryChange::Device(_) | RegistryChange::DeviceRemoved { .. } => DEVICE,
+        _ => OTHER,
     }
 }
 
@@ -84,8 +94,9 @@ fn uplink_bytes_about(uplink: &Uplink) -> usize {
     /// Numbers and lengths of an uplink, and a device's name.
     const UPLINK: usize = 64;
     const RECEPTION: usize = 32;
-    let texts = [&uplink.message_id, &uplink.decoded].into_iter().flatten().map(String::len).sum::<usize>();
-    UPLINK + uplink.frame.len() + texts + RECEPTION * uplink.receptions.len()
+    let message_id = uplink.message_id.as_ref().map_or(0, |id| id.len());
+    let decoded = uplink.decoded.as_ref().map_or(0, String::len);
+    UPLINK + uplink.frame.len() + message_id + decoded + RECEPTION * uplink.receptions.len()
 }
 
 /// Decodes a record.
@@ -150,7 +161,7 @@ mod tests {
         let tenant = Tenant { no: TenantNo(1), policy: Policy::default() };
         [
             (Record::Uplink(Box::new(uplink)), Kind::Uplink),
-            (Record::Registry(Box::new(RegistryChange::Tenant(tenant))), Kind::Registry),
+            (Record::Registry(Box::new(RegistryChange::Tenant(tenant.into()))), Kind::Registry),
             (Record::Tick, Kind::Tick),
             (Record::Verdict { uplink: Offset(3) }, Kind::Verdict),
             (Record::Retry(Box::new(retry)), Kind::Retry),

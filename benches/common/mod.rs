@@ -55,18 +55,21 @@ impl Fed {
         let tenant = Tenant { no: TenantNo(1), policy: Policy::default() };
         let model = Template { no: TemplateNo(1), name: "model".into(), decoding: Decoding::Upstream, fields: BTreeMap::new() };
         let device = |(id, no): (&DeviceId, u64)| {
-            RegistryChange::Device(Device {
-                no: DeviceNo(no),
-                tenant: TenantNo(1),
-                id: id.clone(),
-                template: TemplateNo(1),
-                variables: BTreeMap::new(),
-                zone: None,
-                provisioned: false,
-            })
+            RegistryChange::Device(
+                Device {
+                    no: DeviceNo(no),
+                    tenant: TenantNo(1),
+                    id: id.clone(),
+                    template: TemplateNo(1),
+                    variables: BTreeMap::new(),
+                    zone: None,
+                    provisioned: false,
+                }
+                .into(),
+            )
         };
         let devices = self.ids.iter().zip(1..).map(device);
-        [RegistryChange::Tenant(tenant), RegistryChange::Template(model)].into_iter().chain(devices).collect()
+        [RegistryChange::Tenant(tenant.into()), RegistryChange::Template(model.into())].into_iter().chain(devices).collect()
     }
 
     fn entry(&mut self, at_us: i64, record: Record) -> Entry {

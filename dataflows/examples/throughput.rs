@@ -115,17 +115,20 @@ fn registry(ids: &[DeviceId]) -> impl Iterator<Item = RegistryChange> {
     let tenant = Tenant { no: TenantNo(1), policy: Policy { zone: "Europe/Berlin".into(), ..Policy::default() } };
     let model = Template { no: TemplateNo(1), name: "model".into(), decoding: Decoding::Upstream, fields: BTreeMap::new() };
     let devices = ids.iter().zip(0..).map(|(id, no)| {
-        RegistryChange::Device(Device {
-            no: DeviceNo(no),
-            tenant: TenantNo(1),
-            id: id.clone(),
-            template: TemplateNo(1),
-            variables: BTreeMap::new(),
-            zone: None,
-            provisioned: false,
-        })
+        RegistryChange::Device(
+            Device {
+                no: DeviceNo(no),
+                tenant: TenantNo(1),
+                id: id.clone(),
+                template: TemplateNo(1),
+                variables: BTreeMap::new(),
+                zone: None,
+                provisioned: false,
+            }
+            .into(),
+        )
     });
-    [RegistryChange::Tenant(tenant), RegistryChange::Template(model)].into_iter().chain(devices)
+    [RegistryChange::Tenant(tenant.into()), RegistryChange::Template(model.into())].into_iter().chain(devices)
 }
 
 fn uplink(device: &DeviceId, fcnt: u32, received_at: i64, frame: &[u8]) -> Record {

@@ -95,6 +95,21 @@ impl DeviceKey {
     }
 }
 
+/// A device of a partition, in sixteen bytes: the arrangement of what is in effect has one for each.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ContextKey {
+    partition: Partition,
+    tenant: TenantNo,
+    name_hash: u64,
+}
+
+impl ContextKey {
+    /// Gives the key of a partition's device.
+    pub(crate) fn new(partition: Partition, DeviceKey { tenant, name_hash }: DeviceKey) -> Self {
+        Self { partition, tenant, name_hash }
+    }
+}
+
 /// An uplink as the log holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {

@@ -16,7 +16,7 @@ use crate::operators::decode::decode;
 use crate::operators::dedup::{Seen, dedup};
 use crate::operators::keep::{Kept, keep};
 use crate::operators::lookup::lookup;
-use crate::operators::relate::{ContextTrace, Relations, relate};
+use crate::operators::relate::{ContextTrace, Relations, finish_merges, relate};
 use crate::operators::thin::{Passed, thin};
 use crate::operators::{Builder, Shared};
 use crate::registry::InEffect;
@@ -89,7 +89,9 @@ impl Graph {
     /// Builds the graph around a decoder. It owns no partition yet.
     pub fn new(decoder: Box<dyn Decode>) -> Self {
         let allocator = Allocator::Thread(Default::default());
-        let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
+        let mut config = WorkerConfig::default();
+        finish_merges(&mut config);
+        let mut worker = Worker::new(config, allocator, None);
         let (seen, passed) = (Shared::<Seen>::default(), Shared::<Passed>::default());
         let (suspensions, kept) = (Shared::<Suspensions>::default(), Shared::<Kept>::default());
         let rows = Rc::<RefCell<Outputs>>::default();

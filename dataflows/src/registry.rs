@@ -2,7 +2,7 @@
 //! offset, and setting again what is set already changes nothing.
 
 use crate::element::Retired;
-use crate::model::{Device, DeviceId, DeviceNo, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
+use crate::model::{Device, DeviceId, DeviceNo, Devices, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) struct InEffect {
     tenants: BTreeMap<TenantNo, Arc<Tenant>>,
     templates: BTreeMap<TemplateNo, Arc<Template>>,
-    devices: BTreeMap<(TenantNo, DeviceId), Arc<Device>>,
+    devices: Devices,
 }
 
 /// One row of one of the three relations.
@@ -58,10 +58,16 @@ impl InEffect {
         match change {
             RegistryChange::Tenant(tenant) => set(&mut self.tenants, tenant.no, tenant, Fact::Tenant),
             RegistryChange::Template(template) => set(&mut self.templates, template.no, template, Fact::Template),
-            RegistryChange::Device(device) => set(&mut self.devices, (device.tenant, device.id.clone()), device, Fact::Device),
+            RegistryChange::Device(device) => {
+                if self.devices.get(device.tenant, &device.id) == Some(&device) {
+                    return Difference::default();
+                }
+                let old = self.devices.insert(device.clone());
+                Difference { old: old.map(Fact::Device), new: Some(Fact::Device(device)) }
+            }
             RegistryChange::TenantRemoved(no) => removed(self.tenants.remove(&no).map(Fact::Tenant)),
             RegistryChange::TemplateRemoved(no) => removed(self.templates.remove(&no).map(Fact::Template)),
-            RegistryChange::DeviceRemoved { tenant, id } => removed(self.devices.remove(&(tenant, id)).map(Fact::Device)),
+            RegistryChange::DeviceRemoved { tenant, id } => removed(self.devices.remove(tenant, &id).map(Fact::Device)),
         }
     }
 
@@ -81,26 +87,25 @@ impl InEffect {
     pub(crate) fn facts(&self) -> impl Iterator<Item = Fact> {
         let tenants = self.tenants.values().cloned().map(Fact::Tenant);
         let templates = self.templates.values().cloned().map(Fact::Template);
-        let devices = self.devices.values().cloned().map(Fact::Device);
+        let devices = self.devices.iter().cloned().map(Fact::Device);
         tenants.chain(templates).chain(devices)
     }
 
     /// Gives all devices.
     pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values().map(|device| &**device)
+        self.devices.iter().map(|device| &**device)
     }
 
     /// Gives the number of a device.
     pub(crate) fn device_no(&self, tenant: TenantNo, id: &DeviceId) -> Option<DeviceNo> {
-        self.devices.get(&(tenant, id.clone())).map(|device| device.no)
+        self.devices.get(tenant, id).map(|device| device.no)
     }
 }
 
-fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: V, fact: fn(Arc<V>) -> Fact) -> Difference {
-    if map.get(&key).is_some_and(|old| **old == value) {
+fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: Arc<V>, fact: fn(Arc<V>) -> Fact) -> Difference {
+    if map.get(&key) == Some(&value) {
         return Difference::default();
     }
-    let value = Arc::new(value);
     let old = map.insert(key, value.clone());
     Difference { old: old.map(fact), new: Some(fact(value)) }
 }

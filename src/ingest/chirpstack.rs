@@ -128,5 +128,5 @@ impl<'a> Envelope<'a> {
 
 fn reception(info: &RxInfo<'_>) -> Option<Reception> {
     let gateway = info.gateway_id.as_deref().filter(|gateway| gateway.len() <= NAME_BYTES_MAX)?;
-    Some(Reception { gateway: gateway.to_owned(), rssi_dbm: json::figure(info.rssi), snr_db: json::figure(info.snr) })
+    Some(Reception { gateway: gateway.into(), rssi_dbm: json::figure(info.rssi), snr_db: json::figure(info.snr) })
 }

@@ -3,7 +3,7 @@
 use super::limits::{DEPTH_MAX, NAME_BYTES_MAX};
 use super::problem::{Problem, shorten};
 use super::shape::Context;
-use dataflows::model::DeviceId;
+use dataflows::model::{DeviceId, ShortText};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -146,10 +146,10 @@ pub(super) fn device(text: &str, pointer: &'static str) -> Result<DeviceId, Prob
 /// Checks a text that is kept as it is.
 ///
 /// Errors: it is longer than 128 bytes.
-pub(super) fn name(text: &str, pointer: &'static str) -> Result<String, Problem> {
+pub(super) fn name(text: &str, pointer: &'static str) -> Result<ShortText, Problem> {
     match text.len() {
         bytes if bytes > NAME_BYTES_MAX => Err(Problem::TooLong { pointer, bytes, limit: NAME_BYTES_MAX }),
-        _ => Ok(text.to_owned()),
+        _ => Ok(text.into()),
     }
 }
 

@@ -118,7 +118,7 @@ fn reception(metadata: &RxMetadata<'_>) -> Option<Reception> {
     let ids = metadata.gateway_ids.as_ref()?;
     let gateway = ids.gateway_id.as_deref().or(ids.eui.as_deref())?;
     (gateway.len() <= NAME_BYTES_MAX).then(|| Reception {
-        gateway: gateway.to_owned(),
+        gateway: gateway.into(),
         rssi_dbm: json::figure(metadata.rssi),
         snr_db: json::figure(metadata.snr),
     })

@@ -91,7 +91,7 @@ impl Fleet {
     /// Gives an uplink as the log holds it, for loads that go past the envelopes.
     pub fn record(&self, uplink: &FleetUplink, tenant: TenantNo) -> Uplink {
         let receptions = self.receptions(uplink).map(|copy| Reception {
-            gateway: self.gateway(&copy).to_owned(),
+            gateway: self.gateway(&copy).into(),
             rssi_dbm: Some(f32::from(copy.rssi_dbm)),
             snr_db: Some(f32::from(copy.snr_tenths_db) / 10.0),
         });

@@ -2,7 +2,7 @@
 //!
 //! Owns the local snapshot. Keeps: what the directory says is in effect, the log holds.
 
-use super::effect::DeviceKey;
+use super::effect::{DeviceKey, key};
 use super::reconcile::{self, Wanted};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::tables::BadRow;
@@ -17,7 +17,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use uuid::Uuid;
 
 /// Bytes of registry records that are appended at once, about.
-const APPEND_BYTES: usize = 1 << 20;
+const APPEND_BYTES: usize = 1 << 18;
 
 /// Why the directory cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ struct State {
 }
 
 struct Allotted {
-    device: Device,
+    device: Arc<Device>,
     /// Appends with this record that are under way.
     appends: u32,
 }
@@ -152,13 +152,13 @@ impl Directory {
     /// the template with which they would be made.
     pub fn decodes(&self, tenant: TenantNo, device: &DeviceId, provision: Option<TemplateNo>) -> bool {
         let state = self.state();
-        let template = state.effect.devices.get(&(tenant, device.clone())).map(|d| d.template).or(provision);
+        let template = state.effect.devices.get(tenant, device).map(|d| d.template).or(provision);
         template.and_then(|no| state.effect.templates.get(&no)).is_some_and(|t| t.decoding != Decoding::Upstream)
     }
 
     /// Whether a device would be made by its uplink.
     pub fn would_admit(&self, tenant: TenantNo, device: &DeviceId, provision: Option<TemplateNo>) -> bool {
-        provision.is_some() && !self.state().effect.devices.contains_key(&(tenant, device.clone()))
+        provision.is_some() && !self.state().effect.devices.contains(tenant, device)
     }
 
     /// Makes a device that is not known, when the token says with which template. Its record must be
@@ -166,10 +166,10 @@ impl Directory {
     /// meanwhile gives the same record, which changes nothing when it comes twice.
     ///
     /// None as well when the device's partition has no number left.
-    pub fn admit(&self, tenant: TenantNo, device: &DeviceId, provision: Option<TemplateNo>) -> Option<Device> {
+    pub fn admit(&self, tenant: TenantNo, device: &DeviceId, provision: Option<TemplateNo>) -> Option<Arc<Device>> {
         let mut state = self.state();
+        let template = provision.filter(|_| !state.effect.devices.contains(tenant, device))?;
         let key = (tenant, device.clone());
-        let template = provision.filter(|_| !state.effect.devices.contains_key(&key))?;
         if let Some(allotted) = state.allotted.get_mut(&key) {
             allotted.appends += 1;
             return Some(allotted.device.clone());
@@ -184,7 +184,8 @@ impl Directory {
             return None;
         };
         *count += 1;
-        let made = Device { no, tenant, id: device.clone(), template, variables: BTreeMap::new(), zone: None, provisioned: true };
+        let (id, variables) = (device.clone(), BTreeMap::new());
+        let made = Arc::new(Device { no, tenant, id, template, variables, zone: None, provisioned: true });
         state.allotted.insert(key, Allotted { device: made.clone(), appends: 1 });
         Some(made)
     }
@@ -193,7 +194,7 @@ impl Directory {
     /// the last that was given.
     pub fn withdraw(&self, device: &Device) {
         let mut state = self.state();
-        let key = (device.tenant, device.id.clone());
+        let key = key(device);
         let Some(allotted) = state.allotted.get_mut(&key).filter(|allotted| allotted.device.no == device.no) else { return };
         allotted.appends -= 1;
         if allotted.appends > 0 {
@@ -243,14 +244,14 @@ impl Directory {
     /// than it was left does not know that they were ever given.
     pub fn numbers_gone(&self, wanted: &Wanted) -> Vec<DeviceNo> {
         let state = self.state();
-        let gone = |(key, device): (&DeviceKey, &Device)| {
-            let is_gone = match wanted.devices.get(key) {
+        let gone = |(device, wanted_device): (&Arc<Device>, Option<&Arc<Device>>)| {
+            let is_gone = match wanted_device {
                 Some(wanted) => wanted.no != device.no,
-                None => !wanted.kept_devices.contains(key),
+                None => !wanted.kept_devices.contains(&key(device)),
             };
             (is_gone && device.no.provisioner().is_none()).then_some(device.no)
         };
-        state.effect.devices.iter().filter_map(gone).collect()
+        state.effect.devices.beside(&wanted.devices).filter_map(gone).collect()
     }
 
     /// Refuses tables that are not this log's.
@@ -334,7 +335,8 @@ impl Directory {
         let snapshot = {
             let _quiet = self.in_flight.write().await;
             let mut state = self.state();
-            state.newest.clear();
+            // The room goes too: after a whole fleet was registered, there is much of it.
+            state.newest = HashMap::new();
             if !(state.changed || always) {
                 return Ok(());
             }
@@ -360,7 +362,7 @@ impl Directory {
 /// The device that a change is about.
 fn device_key(change: &RegistryChange) -> Option<DeviceKey> {
     match change {
-        RegistryChange::Device(device) => Some((device.tenant, device.id.clone())),
+        RegistryChange::Device(device) => Some(key(device)),
         RegistryChange::DeviceRemoved { tenant, id } => Some((*tenant, id.clone())),
         _ => None,
     }

@@ -43,9 +43,9 @@ fn the_higher_offset_holds_in_whatever_order_answers_are_heard() {
     let directory = open(dir.path());
     let partition = Partition::of(&id("pump"), 2);
     directory.confirm(partition, Offset(5), RegistryChange::DeviceRemoved { tenant: TENANT, id: id("pump") });
-    directory.confirm(partition, Offset(4), RegistryChange::Device(device(7, "pump")));
+    directory.confirm(partition, Offset(4), RegistryChange::Device(device(7, "pump").into()));
     assert_eq!(directory.devices(), 0, "it was removed after it was made");
-    directory.confirm(partition, Offset(6), RegistryChange::Device(device(8, "pump")));
+    directory.confirm(partition, Offset(6), RegistryChange::Device(device(8, "pump").into()));
     assert_eq!(directory.devices(), 1);
 }
 
@@ -79,7 +79,7 @@ async fn tokens_open_after_the_devices_and_close_before_them() {
 
     // The registry's records wait for the snapshot, which holds the lock.
     let mut next = wanted(&[("kept", token(false)), ("new", token(true))]);
-    next.devices.insert((TENANT, id("pump")), device(7, "pump"));
+    next.devices.insert(device(7, "pump").into());
     let quiet = Arc::clone(&directory.in_flight).write_owned().await;
     let mut reconcile = Box::pin(directory.reconcile(next));
     tokio::select! {
@@ -116,8 +116,8 @@ async fn what_no_record_holds_is_a_bad_row() {
     let directory = open(dir.path());
     let mut large = wanted(&[]);
     let variables = [("key".to_owned(), "x".repeat(2 << 20))].into();
-    large.devices.insert((TENANT, id("pump")), Device { variables, ..device(7, "pump") });
-    large.devices.insert((TENANT, id("valve")), device(8, "valve"));
+    large.devices.insert(Device { variables, ..device(7, "pump") }.into());
+    large.devices.insert(device(8, "valve").into());
     let reconciled = directory.reconcile(large).await.unwrap();
     assert_eq!((reconciled.changes, directory.devices()), (3, 1));
     assert!(reconciled.bad[0].to_string().starts_with("device pump: it has "), "{}", reconciled.bad[0]);
@@ -136,7 +136,7 @@ async fn a_snapshot_ahead_of_the_log_is_not_believed() {
     };
     copy();
     let mut more = wanted(&[("old", token(true))]);
-    more.devices.insert((TENANT, id("pump")), device(DeviceNo::provisioned(Partition(0), 4).unwrap().0, "pump"));
+    more.devices.insert(device(DeviceNo::provisioned(Partition(0), 4).unwrap().0, "pump").into());
     directory.reconcile(more).await.unwrap();
     directory.save(true).await.unwrap();
     drop(directory);

@@ -1,10 +1,13 @@
 //! The difference between what is wanted and what is in effect, as registry records. Pure.
 
-use super::effect::{DeviceKey, InEffect};
+use super::effect::{DeviceKey, InEffect, key};
 use super::tables::BadRow;
 use super::{Quotas, Token, TokenHash};
-use dataflows::model::{Device, DeviceNo, Offset, Partition, Record, RegistryChange, Template, TemplateNo, Tenant, TenantNo};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use dataflows::model::{
+    Device, DeviceNo, Devices, Offset, Partition, Record, RegistryChange, Template, TemplateNo, Tenant, TenantNo,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// What the tables hold, read in one snapshot.
@@ -15,7 +18,7 @@ pub struct Wanted {
     /// By number; only those whose decoder is here.
     pub templates: BTreeMap<TemplateNo, Template>,
     /// By tenant and name.
-    pub devices: BTreeMap<DeviceKey, Device>,
+    pub devices: Devices,
     /// By hash.
     pub tokens: BTreeMap<TokenHash, Token>,
     /// By tenant.
@@ -51,20 +54,24 @@ impl Wanted {
     /// Leaves aside devices whose number is in effect for another device: series are known by it, so
     /// both stay as they are in effect until somebody decides. Gives their rows.
     pub fn leave_clashes(&mut self, effect: &InEffect) -> Vec<BadRow> {
-        let by_number: HashMap<DeviceNo, &DeviceKey> = effect.devices.iter().map(|(key, device)| (device.no, key)).collect();
-        let clash = |(key, device): (&DeviceKey, &Device)| {
-            let other = by_number.get(&device.no).filter(|other| **other != key)?;
-            Some((key.clone(), (*other).clone(), device.no))
-        };
-        let clashes: Vec<_> = self.devices.iter().filter_map(clash).collect();
+        let numbered_anew =
+            self.devices.beside(&effect.devices).filter(|(device, known)| known.is_none_or(|known| known.no != device.no));
+        // In a fleet that did not change, nobody.
+        let claimants: Vec<&Arc<Device>> = numbered_anew.map(|(device, _)| device).collect();
+        let claimed: HashSet<DeviceNo> = claimants.iter().map(|device| device.no).collect();
+        let holders = effect.devices.iter().filter(|device| claimed.contains(&device.no));
+        let holders: HashMap<DeviceNo, &Arc<Device>> = holders.map(|device| (device.no, device)).collect();
+        let clash = |device: &Arc<Device>| Some((Arc::clone(device), Arc::clone(holders.get(&device.no)?)));
+        let clashes: Vec<_> = claimants.into_iter().filter_map(clash).collect();
         let mut bad = Vec::with_capacity(clashes.len());
-        for (key, (tenant, id), no) in clashes {
+        for (device, holder) in clashes {
             let problem = format!(
-                "its device_no {no} is in effect for device {id} of tenant {tenant}: remove the row and add it without a device_no"
+                "its device_no {} is in effect for device {} of tenant {}: remove the row and add it without a device_no",
+                device.no, holder.id, holder.tenant
             );
-            bad.push(BadRow { table: "device", key: key.1.to_string(), problem });
-            self.devices.remove(&key);
-            self.kept_devices.extend([key, (tenant, id)]);
+            bad.push(BadRow { table: "device", key: device.id.to_string(), problem });
+            self.devices.remove(device.tenant, &device.id);
+            self.kept_devices.extend([key(&device), key(&holder)]);
         }
         bad
     }
@@ -74,10 +81,12 @@ impl Wanted {
 /// names a tenant or template that is not in effect.
 pub fn changes(wanted: &Wanted, effect: &InEffect) -> Vec<RegistryChange> {
     let mut changes = Vec::new();
-    changes.extend(set(&wanted.tenants, &effect.tenants).map(RegistryChange::Tenant));
-    changes.extend(set(&wanted.templates, &effect.templates).map(RegistryChange::Template));
-    changes.extend(set(&wanted.devices, &effect.devices).map(RegistryChange::Device));
-    let gone = removed(&wanted.devices, &wanted.kept_devices, &effect.devices).filter(|key| !is_on_its_way(key, wanted, effect));
+    changes.extend(set(&wanted.tenants, &effect.tenants).map(|tenant| RegistryChange::Tenant(tenant.into())));
+    changes.extend(set(&wanted.templates, &effect.templates).map(|template| RegistryChange::Template(template.into())));
+    let new = wanted.devices.beside(&effect.devices).filter(|(device, known)| *known != Some(device));
+    changes.extend(new.map(|(device, _)| RegistryChange::Device(device.clone())));
+    let gone = effect.devices.beside(&wanted.devices).filter(|(_, wanted)| wanted.is_none()).map(|(device, _)| key(device));
+    let gone = gone.filter(|key| !wanted.kept_devices.contains(key) && !is_on_its_way(key, wanted, effect));
     changes.extend(gone.map(|(tenant, id)| RegistryChange::DeviceRemoved { tenant, id }));
     changes.extend(removed(&wanted.templates, &wanted.kept_templates, &effect.templates).map(RegistryChange::TemplateRemoved));
     changes.extend(removed(&wanted.tenants, &wanted.kept_tenants, &effect.tenants).map(RegistryChange::TenantRemoved));
@@ -91,7 +100,8 @@ pub fn name(change: &RegistryChange) -> (&'static str, String) {
         RegistryChange::TenantRemoved(no) => ("tenant", no.to_string()),
         RegistryChange::Template(template) => ("template", template.name.clone()),
         RegistryChange::TemplateRemoved(no) => ("template", no.to_string()),
-        RegistryChange::Device(Device { id, .. }) | RegistryChange::DeviceRemoved { id, .. } => ("device", id.to_string()),
+        RegistryChange::Device(device) => ("device", device.id.to_string()),
+        RegistryChange::DeviceRemoved { id, .. } => ("device", id.to_string()),
     }
 }
 
@@ -159,7 +169,7 @@ mod tests {
         Wanted {
             tenants: [(TenantNo(1), tenant("UTC"))].into(),
             templates: [(TemplateNo(1), template())].into(),
-            devices: devices.iter().map(|d| ((d.tenant, d.id.clone()), d.clone())).collect(),
+            devices: devices.iter().cloned().map(Arc::new).collect(),
             ..Wanted::default()
         }
     }
@@ -185,11 +195,11 @@ mod tests {
 
         let mut moved = wanted.clone();
         moved.tenants.insert(TenantNo(1), tenant("Europe/Paris"));
-        assert_eq!(changes(&moved, &effect), [RegistryChange::Tenant(tenant("Europe/Paris"))]);
+        assert_eq!(changes(&moved, &effect), [RegistryChange::Tenant(tenant("Europe/Paris").into())]);
 
         let kept = Wanted {
-            kept_devices: wanted.devices.keys().cloned().collect(),
-            ..Wanted { devices: BTreeMap::new(), ..wanted.clone() }
+            kept_devices: wanted.devices.iter().map(|device| key(device)).collect(),
+            ..Wanted { devices: Devices::default(), ..wanted.clone() }
         };
         assert_eq!(changes(&kept, &effect), [], "a row that cannot be used takes nothing away");
 

@@ -5,7 +5,11 @@ use super::{Token, TokenHash, fields_from_json, quota};
 use dataflows::model::{
     ClassNo, DecoderHash, Decoding, Device, DeviceId, DeviceNo, Offset, Partition, Policy, Template, TemplateNo, Tenant, TenantNo,
 };
+use futures_util::TryStreamExt;
 use std::collections::BTreeMap;
+use std::iter;
+use std::pin::pin;
+use std::sync::Arc;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
@@ -198,12 +202,12 @@ fn template(row: &Row, has: impl Fn(DecoderHash) -> bool) -> Result<Template, St
 async fn read_devices(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(), tokio_postgres::Error> {
     let sql = "SELECT device_no, tenant_no, id, template_no, variables, zone, provisioned,
                       EXISTS (SELECT FROM device_no_spent s WHERE s.device_no = d.device_no) FROM device d";
-    let rows = snapshot.query(sql, &[]).await?;
-    for row in rows {
+    // Row by row: a fleet's rows take more memory than what is kept of them.
+    let mut rows = pin!(snapshot.query_raw(sql, iter::empty::<&str>()).await?);
+    let mut devices = Vec::new();
+    while let Some(row) = rows.try_next().await? {
         match device(&row) {
-            Ok(device) => {
-                read.wanted.devices.insert((device.tenant, device.id.clone()), device);
-            }
+            Ok(device) => devices.push(Arc::new(device)),
             Err(problem) => {
                 let tenant = TenantNo(row.get::<_, i32>(1) as u32);
                 read.wanted.kept_devices.extend(DeviceId::parse(row.get(2)).ok().map(|id| (tenant, id)));
@@ -211,6 +215,7 @@ async fn read_devices(snapshot: &Transaction<'_>, read: &mut Read) -> Result<(),
             }
         }
     }
+    read.wanted.devices = devices.into_iter().collect();
     Ok(())
 }
 

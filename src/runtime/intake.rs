@@ -124,7 +124,7 @@ async fn append_with_devices(
     for (uplink, excess) in charged(uplinks, charge) {
         if let Some(device) = directory.admit(access.tenant, &uplink.device, access.provision) {
             let partition = Partition::of(&device.id, partitions);
-            let body = codec::encode(&Record::Registry(Box::new(RegistryChange::Device(device.clone()))));
+            let body = codec::encode(&Record::Registry(Box::new(RegistryChange::Device(Arc::clone(&device)))));
             made.push((records.len(), partition, device));
             records.push(NewRecord { partition, body });
         }

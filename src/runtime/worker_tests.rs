@@ -56,9 +56,11 @@ impl Bench {
         };
         let decoding = Decoding::Upstream;
         let registry = [
-            RegistryChange::Tenant(Tenant { no: tenant, policy: Policy::default() }),
-            RegistryChange::Template(Template { no: template, name: "length".into(), decoding, fields: Default::default() }),
-            RegistryChange::Device(device),
+            RegistryChange::Tenant(Tenant { no: tenant, policy: Policy::default() }.into()),
+            RegistryChange::Template(
+                Template { no: template, name: "length".into(), decoding, fields: Default::default() }.into(),
+            ),
+            RegistryChange::Device(device.into()),
         ];
         append(&log, registry.map(|change| Record::Registry(Box::new(change))));
         let (sender, inbox) = std::sync::mpsc::channel();

@@ -37,9 +37,9 @@ fn hostile_decoders_are_run_some_times_and_no_more() {
         };
         let template = Template { no: TemplateNo(1), name: "test".into(), decoding, fields: Default::default() };
         let registry = [
-            RegistryChange::Tenant(Tenant { no: uplink.tenant, policy: Policy::default() }),
-            RegistryChange::Template(template),
-            RegistryChange::Device(device),
+            RegistryChange::Tenant(Tenant { no: uplink.tenant, policy: Policy::default() }.into()),
+            RegistryChange::Template(template.into()),
+            RegistryChange::Device(device.into()),
         ];
         let registry = registry.map(|change| Record::Registry(Box::new(change)));
         let uplinks = (0..UPLINKS).map(|fcnt| Record::Uplink(Box::new(Uplink { fcnt: Some(fcnt as u32), ..uplink.clone() })));

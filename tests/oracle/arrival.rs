@@ -128,14 +128,14 @@ fn write(dir: &std::path::Path, models: &Models, sent: &[Sent]) -> Log {
     };
     let tenant = TenantNo(1);
     let policy = Policy { zone: "Europe/Berlin".into(), ..Policy::default() };
-    everywhere(&mut log, &Record::Registry(Box::new(RegistryChange::Tenant(Tenant { no: tenant, policy }))));
-    everywhere(&mut log, &Record::Registry(Box::new(RegistryChange::Template(template))));
+    everywhere(&mut log, &Record::Registry(Box::new(RegistryChange::Tenant(Tenant { no: tenant, policy }.into()))));
+    everywhere(&mut log, &Record::Registry(Box::new(RegistryChange::Template(template.into()))));
     for number in 0..DEVICES {
         let (no, id) = (DeviceNo(u64::from(number) + 1), id_of(number));
         let partition = Partition::of(&id, log.partitions());
         let (template, variables, zone, provisioned) = (Model::Scripted.no(), BTreeMap::new(), None, false);
         let device = Device { no, tenant, id, template, variables, zone, provisioned };
-        log.add(partition, &Record::Registry(Box::new(RegistryChange::Device(device))));
+        log.add(partition, &Record::Registry(Box::new(RegistryChange::Device(device.into()))));
     }
     for (at_us, device, frame) in sent {
         let pause_us = at_us - log.now_us();
@@ -146,7 +146,7 @@ fn write(dir: &std::path::Path, models: &Models, sent: &[Sent]) -> Log {
             received_at: EventTime(*at_us),
             fport: Some(2),
             fcnt: None,
-            message_id: Some(frame.clone()),
+            message_id: Some(frame.as_str().into()),
             frame: frame.clone().into_bytes(),
             decoded: None,
             receptions: vec![],

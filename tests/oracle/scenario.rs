@@ -145,7 +145,7 @@ impl Author<'_> {
             received_at,
             fport: Some(85),
             fcnt: (identity < 6).then_some(self.fcnt),
-            message_id: (identity == 6).then(|| format!("message {}", self.fcnt)),
+            message_id: (identity == 6).then(|| format!("message {}", self.fcnt).into()),
             frame: payload.frame,
             decoded: payload.decoded,
             receptions: vec![],
@@ -211,12 +211,12 @@ impl Author<'_> {
             raw_retention_us: Some(one_of(&[40 * DAY_US, 40 * DAY_US, 3 * HOUR_US])),
             zone: ["UTC", "Europe/Berlin", "Asia/Kolkata"][random.below(3) as usize].into(),
         };
-        self.everywhere(&change(RegistryChange::Tenant(Tenant { no: TenantNo(no), policy })));
+        self.everywhere(&change(RegistryChange::Tenant(Tenant { no: TenantNo(no), policy }.into())));
     }
 
     fn template(&mut self, model: Model) {
         let template = self.models.template(model, specs(&mut self.random));
-        self.everywhere(&change(RegistryChange::Template(template)));
+        self.everywhere(&change(RegistryChange::Template(template.into())));
     }
 
     /// Sets a device that is new, or comes back under another number.
@@ -230,7 +230,7 @@ impl Author<'_> {
         let variables = BTreeMap::from([("height".to_owned(), "2".to_owned())]);
         let device = Device { no, tenant: tenant_of(nth), id, template: model.no(), variables, zone, provisioned };
         self.set.insert(nth, device.clone());
-        self.of_device(nth, RegistryChange::Device(device));
+        self.of_device(nth, RegistryChange::Device(device.into()));
     }
 
     /// Changes what is set of a device, its number kept.
@@ -240,7 +240,7 @@ impl Author<'_> {
         if let Some(device) = self.set.get_mut(&nth) {
             (device.zone, device.template) = (zone, model.no());
             let device = device.clone();
-            self.of_device(nth, RegistryChange::Device(device));
+            self.of_device(nth, RegistryChange::Device(device.into()));
         }
     }
 

@@ -3,6 +3,7 @@
 //! Everything here is plain data. Times are microseconds since the Unix epoch in UTC
 //! (PostgreSQL's resolution), durations are microseconds too, and say so in their names.
 
+mod devices;
 mod ids;
 mod output;
 mod quota;
@@ -12,6 +13,7 @@ mod retry;
 mod time;
 mod value;
 
+pub use devices::Devices;
 pub use ids::{
     ClassNo, DecoderHash, DeviceId, DeviceIdError, DeviceNo, FieldNo, Offset, Partition, SeriesId, TemplateNo, TenantNo,
 };
@@ -24,4 +26,4 @@ pub use record::{Entry, Reception, Record, Uplink};
 pub use registry::{Decoding, Device, FieldSpec, Policy, RegistryChange, Template, Tenant};
 pub use retry::{Attempt, NoRetry, Retry};
 pub use time::{DAY_US, EventTime, HOUR_US, LogTime, MINUTE_US, SECOND_US};
-pub use value::{FieldName, Measurement, Value, ValueKind};
+pub use value::{FieldName, Measurement, ShortText, Value, ValueKind};

@@ -1,6 +1,6 @@
 //! What stands in the log.
 
-use super::{DeviceId, EventTime, LogTime, Offset, OverQuota, Partition, RegistryChange, Retry, TenantNo};
+use super::{DeviceId, EventTime, LogTime, Offset, OverQuota, Partition, RegistryChange, Retry, ShortText, TenantNo};
 use serde::{Deserialize, Serialize};
 
 /// One record of a partition.
@@ -54,7 +54,7 @@ pub struct Uplink {
     /// LoRaWAN frame counter. Absent where the network omits zero or there is none.
     pub fcnt: Option<u32>,
     /// The sender's own identity of the message, where it is stable over retries.
-    pub message_id: Option<String>,
+    pub message_id: Option<ShortText>,
     /// The application payload, decrypted.
     #[serde(with = "serde_bytes")]
     pub frame: Vec<u8>,
@@ -69,7 +69,7 @@ pub struct Uplink {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reception {
     /// The gateway's name.
-    pub gateway: String,
+    pub gateway: ShortText,
     /// Received signal strength. Unit: dBm.
     pub rssi_dbm: Option<f32>,
     /// Signal-to-noise ratio. Unit: dB.

@@ -3,20 +3,22 @@
 use super::{ClassNo, DecoderHash, DeviceId, DeviceNo, FieldName, HOUR_US, MINUTE_US, TemplateNo, TenantNo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A change of what is in effect, with its whole content: an insert, a replacement or a removal.
+/// Whoever puts it into effect shares the content.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum RegistryChange {
     /// Sets a tenant by its number.
-    Tenant(Tenant),
+    Tenant(Arc<Tenant>),
     /// Takes a tenant away; its devices become unknown.
     TenantRemoved(TenantNo),
     /// Sets a template by its number.
-    Template(Template),
+    Template(Arc<Template>),
     /// Takes a template away; its devices become unknown.
     TemplateRemoved(TemplateNo),
     /// Sets a device by its tenant and id.
-    Device(Device),
+    Device(Arc<Device>),
     /// Takes a device away. Its series are forgotten with their numbers, so it must not come back
     /// under the device number that it had.
     DeviceRemoved {

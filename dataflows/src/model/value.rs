@@ -1,11 +1,15 @@
 //! What a decoder gives for one field.
 
 use super::EventTime;
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The flat name of a field, such as `temperature` or `battery_level`.
 pub type FieldName = Arc<str>;
+
+/// A text that is short as a rule: up to 24 bytes take no memory of their own.
+pub type ShortText = CompactString;
 
 /// One value of one field.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! Gives each uplink what was in effect for its device at its offset. Invariant: an element waits
 //! until the arrangement is complete through its epoch, and sees nothing of later epochs.
 
-use super::relate::{ContextKey, ContextTrace, Contexts};
+use super::relate::{ContextTrace, Contexts};
 use super::{Builder, Elements};
-use crate::element::{Arrived, Body, Context, Element, Epoch, Known};
+use crate::element::{Arrived, Body, Context, ContextKey, Element, Epoch, Known};
 use differential_dataflow::trace::cursor::cursor_list;
 use differential_dataflow::trace::{BatchCursor, Cursor, TraceReader};
 use std::collections::VecDeque;
@@ -78,7 +78,7 @@ impl Reader {
     /// Gives what was in effect in `epoch` for the device of each element that is an uplink.
     fn contexts(&mut self, elements: &[Element<Arrived>], epoch: Epoch) -> Vec<Option<Arc<Context>>> {
         let uplinks = elements.iter().enumerate().filter_map(|(place, element)| match &element.body {
-            Body::Uplink(arrived) => Some(((element.cause.partition, arrived.key), place, arrived)),
+            Body::Uplink(arrived) => Some((ContextKey::new(element.cause.partition, arrived.key), place, arrived)),
             _ => None,
         });
         let mut uplinks: Vec<_> = uplinks.collect();

@@ -3,24 +3,35 @@
 //!
 //! Keys carry the partition: the same tenant may be set at another offset in each.
 
-use crate::element::{Context, DeviceKey, Epoch};
+use crate::element::{Context, ContextKey, DeviceKey, Epoch};
 use crate::model::{Device, Partition, Template, TemplateNo, Tenant, TenantNo};
 use crate::registry::{Difference, Fact};
 use differential_dataflow::VecCollection;
 use differential_dataflow::input::InputSession;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::ExertionLogic;
 use differential_dataflow::trace::implementations::{ValBatcher, ValSpine};
 use std::sync::Arc;
+use timely::WorkerConfig;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
 
-/// How a device is looked up.
-pub(crate) type ContextKey = (Partition, DeviceKey);
 /// The arrangement's store.
 pub(crate) type ContextTrace = TraceAgent<ValSpine<ContextKey, Arc<Context>, Epoch, isize>>;
 /// The arrangement.
 pub(crate) type Contexts<'scope> = Arranged<'scope, ContextTrace>;
+
+/// Rows that an arrangement merges in one activation while nothing changes.
+const MERGED_IDLE: usize = 1000;
+
+/// Sees to it that arrangements finish the merges that they began, also while nothing changes: rows
+/// of a merge that is half done are held twice. None is begun for it, so a merge costs what it would
+/// have.
+pub(crate) fn finish_merges(config: &mut WorkerConfig) {
+    let exert: ExertionLogic = Arc::new(|layers| layers.iter().any(|&(_, batches, _)| batches > 1).then_some(MERGED_IDLE));
+    config.set("differential/default_exert_logic".into(), exert);
+}
 
 type Relation<K, V> = InputSession<Epoch, (K, Arc<V>), isize>;
 
@@ -79,7 +90,7 @@ pub(crate) fn relate<'scope>(scope: Scope<'scope, Epoch>, relations: &mut Relati
     });
     let contexts = arrange(modelled, "Modelled devices").join_core(tenants, |&(partition, _), (device, template), tenant| {
         let context = Context { device: device.clone(), template: template.clone(), tenant: tenant.clone() };
-        Some(((partition, DeviceKey::of(tenant.no, &device.id)), Arc::new(context)))
+        Some((ContextKey::new(partition, DeviceKey::of(tenant.no, &device.id)), Arc::new(context)))
     });
     arrange(contexts, "Contexts")
 }

@@ -47,7 +47,7 @@ struct Log {
 #[derive(Clone, PartialEq, Debug)]
 enum Identity {
     Counter(u32, Vec<u8>),
-    Message(String),
+    Message(ShortText),
     Content(EventTime, Vec<u8>, Option<String>),
     Field(Released),
 }
@@ -145,17 +145,17 @@ impl Oracle {
 impl Log {
     fn change(&mut self, place: Place, change: &RegistryChange, rows: &mut Outputs) {
         match change {
-            RegistryChange::Tenant(tenant) => drop(self.tenants.insert(tenant.no, tenant.clone())),
+            RegistryChange::Tenant(tenant) => drop(self.tenants.insert(tenant.no, Tenant::clone(tenant))),
             RegistryChange::TenantRemoved(no) => drop(self.tenants.remove(no)),
-            RegistryChange::Template(template) => drop(self.templates.insert(template.no, template.clone())),
+            RegistryChange::Template(template) => drop(self.templates.insert(template.no, Template::clone(template))),
             RegistryChange::TemplateRemoved(no) => drop(self.templates.remove(no)),
             RegistryChange::Device(device) => {
-                let old = self.devices.insert((device.tenant, device.id.clone()), device.clone());
+                let old = self.devices.insert((device.tenant, device.id.clone()), Device::clone(device));
                 if let Some(old) = old.as_ref().filter(|old| old.no != device.no) {
                     self.forget(place, old.no, rows);
                 }
-                if device.provisioned && old.as_ref() != Some(device) {
-                    rows.devices.push(place.row(CatalogueDevice(device.clone())));
+                if device.provisioned && old.as_ref() != Some(&**device) {
+                    rows.devices.push(place.row(CatalogueDevice(Device::clone(device))));
                 }
             }
             RegistryChange::DeviceRemoved { tenant, id } => {

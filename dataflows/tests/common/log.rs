@@ -266,7 +266,7 @@ impl Writer {
                     received_at: EventTime(now_us - received_ago_s * SECOND_US),
                     fport: None,
                     fcnt: (identity < 5).then_some(self.fcnt % 40),
-                    message_id: (identity == 5).then(|| format!("id {}", self.fcnt % 10)),
+                    message_id: (identity == 5).then(|| format!("id {}", self.fcnt % 10).into()),
                     frame: script.script(now_us).frame(),
                     decoded: (identity == 6).then(String::new),
                     receptions: vec![],
@@ -329,24 +329,30 @@ fn registry_change(partition: u16, change: Change) -> RegistryChange {
     let policy_no = |no: u8| TenantNo(u32::from(no));
     let template_no = |no: u8| TemplateNo(u32::from(no));
     match change {
-        Change::Tenant { tenant, policy } => RegistryChange::Tenant(Tenant { no: policy_no(tenant), policy }),
+        Change::Tenant { tenant, policy } => RegistryChange::Tenant(Tenant { no: policy_no(tenant), policy }.into()),
         Change::TenantRemoved { tenant } => RegistryChange::TenantRemoved(policy_no(tenant)),
-        Change::Template { template, decoder, fields } => RegistryChange::Template(Template {
-            no: template_no(template),
-            name: "model".into(),
-            decoding: decoding(decoder),
-            fields: FIELDS.iter().map(|&field| field.into()).zip(fields).collect(),
-        }),
+        Change::Template { template, decoder, fields } => RegistryChange::Template(
+            Template {
+                no: template_no(template),
+                name: "model".into(),
+                decoding: decoding(decoder),
+                fields: FIELDS.iter().map(|&field| field.into()).zip(fields).collect(),
+            }
+            .into(),
+        ),
         Change::TemplateRemoved { template } => RegistryChange::TemplateRemoved(template_no(template)),
-        Change::Device { device, generation, template, zone, provisioned } => RegistryChange::Device(Device {
-            no: DeviceNo(u64::from(partition) * 100 + u64::from(device) * 10 + u64::from(generation)),
-            tenant: tenant_of(device),
-            id: device_id(&format!("d{device}")),
-            template: template_no(template),
-            variables: BTreeMap::new(),
-            zone,
-            provisioned,
-        }),
+        Change::Device { device, generation, template, zone, provisioned } => RegistryChange::Device(
+            Device {
+                no: DeviceNo(u64::from(partition) * 100 + u64::from(device) * 10 + u64::from(generation)),
+                tenant: tenant_of(device),
+                id: device_id(&format!("d{device}")),
+                template: template_no(template),
+                variables: BTreeMap::new(),
+                zone,
+                provisioned,
+            }
+            .into(),
+        ),
         Change::DeviceRemoved { device } => {
             RegistryChange::DeviceRemoved { tenant: tenant_of(device), id: device_id(&format!("d{device}")) }
         }

@@ -79,7 +79,7 @@ pub(crate) fn device_id(name: &str) -> DeviceId {
 }
 
 pub(crate) fn tenant(no: u32, policy: Policy) -> Record {
-    Record::Registry(Box::new(RegistryChange::Tenant(Tenant { no: TenantNo(no), policy })))
+    Record::Registry(Box::new(RegistryChange::Tenant(Tenant { no: TenantNo(no), policy }.into())))
 }
 
 pub(crate) fn template(no: u32) -> Template {
@@ -99,11 +99,11 @@ pub(crate) fn device(no: u64, name: &str) -> Device {
 }
 
 pub(crate) fn set_device(device: Device) -> Record {
-    Record::Registry(Box::new(RegistryChange::Device(device)))
+    Record::Registry(Box::new(RegistryChange::Device(device.into())))
 }
 
 pub(crate) fn set_template(template: Template) -> Record {
-    Record::Registry(Box::new(RegistryChange::Template(template)))
+    Record::Registry(Box::new(RegistryChange::Template(template.into())))
 }
 
 pub(crate) fn remove_device(name: &str) -> Record {

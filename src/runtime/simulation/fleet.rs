@@ -82,7 +82,7 @@ impl Fleet {
             received_at: EventTime((now_us - late_us).div_euclid(30 * SECOND_US) * 30 * SECOND_US),
             fport: Some(85),
             fcnt: (identity < 6).then_some(self.fcnt),
-            message_id: (identity == 6).then(|| format!("message {}", self.fcnt)),
+            message_id: (identity == 6).then(|| format!("message {}", self.fcnt).into()),
             frame,
             decoded: None,
             receptions: vec![],
@@ -121,7 +121,7 @@ impl Fleet {
         let zone = self.fate.once_in(3).then(|| "America/New_York".to_owned());
         let (tenant, template) = (tenant_of(device), TemplateNo(1));
         let device = Device { no, tenant, id: id.clone(), template, variables: BTreeMap::new(), zone, provisioned };
-        vec![of_id(&id, &change(RegistryChange::Device(device)))]
+        vec![of_id(&id, &change(RegistryChange::Device(device.into())))]
     }
 
     fn removed(&mut self, device: u64) -> Vec<NewRecord> {
@@ -138,14 +138,14 @@ impl Fleet {
             raw_retention_us: None,
             zone: fate.one_of(&["UTC", "Europe/Berlin"]).into(),
         };
-        everywhere(&change(RegistryChange::Tenant(Tenant { no: TenantNo(no), policy })))
+        everywhere(&change(RegistryChange::Tenant(Tenant { no: TenantNo(no), policy }.into())))
     }
 
     fn template(&mut self) -> Vec<NewRecord> {
         let flow = FieldSpec { deadband_bits: 0.15f64.to_bits(), ..FieldSpec::default() };
         let fields = BTreeMap::from([("flow".into(), flow)]);
         let template = Template { no: TemplateNo(1), name: "pump".into(), decoding: Decoding::Upstream, fields };
-        everywhere(&change(RegistryChange::Template(template)))
+        everywhere(&change(RegistryChange::Template(template.into())))
     }
 }
 
