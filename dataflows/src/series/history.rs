@@ -52,31 +52,32 @@ pub(crate) enum Arrival {
     Duplicate,
 }
 
-/// The measurements of one series that are within the horizon, and what is needed of those before.
+/// The measurements of one series that are within the horizon, and what is needed of those before: as it is worked on,
+/// and as it is saved. Between two measurements it is [packed](super::packed).
 ///
 /// State: at most [`HISTORY_PER_SERIES_MAX`] measurements. When there are more, the oldest go
 /// behind the anchor early, and what comes in before them counts as late.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct History<V> {
-    anchor: Option<Anchor<V>>,
-    recent: SmallVec<[Recent<V>; 1]>,
+    pub(crate) anchor: Option<Anchor<V>>,
+    pub(crate) recent: SmallVec<[Recent<V>; 1]>,
 }
 
 /// What the rule needs of the measurements that are in order for good.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Anchor<V> {
-    last_at: EventTime,
-    last: V,
+pub(crate) struct Anchor<V> {
+    pub(crate) last_at: EventTime,
+    pub(crate) last: V,
     selected_at: EventTime,
     selected: V,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Recent<V> {
-    at: EventTime,
-    value: V,
+pub(crate) struct Recent<V> {
+    pub(crate) at: EventTime,
+    pub(crate) value: V,
     /// The rule selects it, as the history is now.
-    selected: bool,
+    pub(crate) selected: bool,
     /// It was emitted, as the history was once.
     stored: bool,
 }
@@ -88,18 +89,8 @@ impl<V> Default for History<V> {
 }
 
 impl<V: Sample> History<V> {
-    /// Reads a little of it.
-    pub(crate) fn touch(&self) -> usize {
-        self.recent.len() + usize::from(self.anchor.is_some())
-    }
-
-    /// Reads the newest measurement, which may stand elsewhere.
-    pub(crate) fn touch_newest(&self) -> usize {
-        self.recent.last().map_or(0, |recent| recent.selected.into())
-    }
-
     /// Gives the newest measurement by event time.
-    pub(crate) fn newest(&self) -> Option<(EventTime, &V)> {
+    fn newest(&self) -> Option<(EventTime, &V)> {
         let anchor = || self.anchor.as_ref().map(|anchor| (anchor.last_at, &anchor.last));
         self.recent.last().map(|recent| (recent.at, &recent.value)).or_else(anchor)
     }
@@ -120,6 +111,8 @@ impl<V: Sample> History<V> {
         if position > 0 && self.recent[position - 1].at == at {
             return Arrival::Duplicate;
         }
+        // No more than it takes: there are many series, and most have as many recent measurements as before.
+        self.recent.reserve_exact(1);
         self.recent.insert(position, Recent { at, value, selected: false, stored: false });
         self.select_from(position, rule, emit);
         let arrival = if self.recent[position].selected { Arrival::Stored } else { Arrival::Unchanged };
