@@ -1,9 +1,10 @@
 //! How many measurements a second of CPU the graph takes, and how many bytes a series, with a
 //! decoder that costs next to nothing: 40,000 devices, five numbers an uplink, one uplink in ten
 //! minutes of log time, one uplink in four thousand late, one in twenty a copy. Devices take turns
-//! in the order of their numbers or, with a stride, in one that defeats the processor's caches.
+//! in the order of their numbers or, with a stride, in one that defeats the processor's caches. With
+//! a longer lateness horizon there are more measurements in it, and more hours are open.
 //!
-//! `cargo run --release -p dataflows --example throughput [uplinks per run] [stride]`
+//! `cargo run --release -p dataflows --example throughput [uplinks per run] [stride] [lateness horizon in minutes]`
 
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
 use dataflows::graph::{Graph, PartitionState};
@@ -37,19 +38,22 @@ impl Decode for Bytes {
 fn main() {
     let uplinks_per_run: usize = std::env::args().nth(1).map_or(4096, |text| text.parse().expect("a number of uplinks"));
     let stride: u64 = std::env::args().nth(2).map_or(1, |text| text.parse().expect("a stride, such as 7919"));
+    let horizon_minutes: i64 = std::env::args().nth(3).map_or(10, |text| text.parse().expect("a lateness horizon, such as 40"));
     let names: Vec<FieldName> = ["temperature", "humidity", "co2", "battery", "light"].map(Into::into).to_vec();
     let ids: Vec<DeviceId> = (0..DEVICES).map(|no| DeviceId::parse(&format!("{no:016x}")).expect("a DevEUI")).collect();
     let mut graph = Graph::new(Box::new(Bytes { names }));
     graph.adopt(Partition(0), PartitionState::default());
     let mut log = Log { next: 0 };
-    let registry = registry(&ids).map(|change| log.entry(BEGIN_US, Record::Registry(Box::new(change)))).collect();
+    let registry = registry(&ids, horizon_minutes * MINUTE_US)
+        .map(|change| log.entry(BEGIN_US, Record::Registry(Box::new(change))))
+        .collect();
     let (_, registry_ns) = on_cpu(|| graph.run(registry));
     println!("registry of {DEVICES} devices: {:.0} ms", registry_ns as f64 / 1e6);
 
     let resident_before = resident_bytes();
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut frames = vec![[100u8; FIELDS]; DEVICES as usize];
-    let (mut busy_ns, mut rows, mut batch) = (0, 0, Vec::new());
+    let (mut busy_ns, mut rows, mut batch, mut resident_most) = (0, 0, Vec::new(), 0);
     for round in 0..ROUNDS {
         for step in 0..DEVICES {
             let device = (step * stride % DEVICES) as usize;
@@ -75,6 +79,9 @@ fn main() {
                 busy_ns += ns;
                 rows += outputs.len();
             }
+            if step % (DEVICES / 8) == 0 {
+                resident_most = resident_bytes().max(resident_most);
+            }
         }
     }
     let counts = graph.counts(Partition(0));
@@ -87,7 +94,9 @@ fn main() {
         uplinks_per_run
     );
     let series = DEVICES * FIELDS as u64;
-    println!("{} bytes of memory a series, everything counted", (resident_bytes() - resident_before) / series);
+    let of_series = |resident: u64| (resident - resident_before) / series;
+    let (most, at_end) = (of_series(resident_most), of_series(resident_bytes()));
+    println!("{most} bytes of memory a series at the most, {at_end} at the end, everything counted");
     let (state, snapshot_ns) = on_cpu(|| graph.snapshot(Partition(0)));
     let (bytes, encode_ns) = on_cpu(|| postcard::to_stdvec(&state).expect("a state can be encoded"));
     println!(
@@ -111,8 +120,9 @@ impl Log {
     }
 }
 
-fn registry(ids: &[DeviceId]) -> impl Iterator<Item = RegistryChange> {
-    let tenant = Tenant { no: TenantNo(1), policy: Policy { zone: "Europe/Berlin".into(), ..Policy::default() } };
+fn registry(ids: &[DeviceId], lateness_horizon_us: i64) -> impl Iterator<Item = RegistryChange> {
+    let policy = Policy { zone: "Europe/Berlin".into(), lateness_horizon_us, ..Policy::default() };
+    let tenant = Tenant { no: TenantNo(1), policy };
     let model = Template { no: TemplateNo(1), name: "model".into(), decoding: Decoding::Upstream, fields: BTreeMap::new() };
     let devices = ids.iter().zip(0..).map(|(id, no)| {
         RegistryChange::Device(Device {

@@ -3,10 +3,11 @@
 
 use super::agenda::{Agenda, Due};
 use super::bucket_table::Bucket;
-use super::buckets::{Buckets, Digest, Open, PackedOpen, due};
+use super::buckets::Buckets;
 use super::calendar::Zones;
 use super::device::{InForce, Tracked, series};
 use super::history::Arrival;
+use super::open::{Digest, Open, PackedOpen, due};
 use super::saved::{DeviceState, FleetState};
 use super::seed::Seeds;
 use super::slot::Slot;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`history`] | what changed: the measurements within the lateness horizon |
 //! | [`packed`] | a history while nobody works on it |
+//! | [`open`] | one partial that is not emitted yet |
 //! | [`buckets`] | the open partials of one series |
 //! | [`bucket_table`] | what the open partials of many series have in common |
 //! | [`calendar`] | hours and days of time zones |
@@ -23,6 +24,7 @@ pub(crate) mod calendar;
 pub(crate) mod device;
 pub(crate) mod fleet;
 pub(crate) mod history;
+pub(crate) mod open;
 pub(crate) mod packed;
 pub(crate) mod saved;
 pub(crate) mod seed;

@@ -178,7 +178,7 @@ impl StoredBy<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::buckets::PackedOpen;
+    use crate::series::open::PackedOpen;
 
     #[test]
     fn a_series_takes_so_many_bytes_and_no_more() {
