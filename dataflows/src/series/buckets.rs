@@ -104,10 +104,13 @@ impl Buckets {
             bucket.level == level && bucket.due <= now
         };
         let mut due: SmallVec<[PackedOpen; 1]> = self.hour.take_if(|hour| is_due(hour)).into_iter().collect();
-        if self.others.iter().any(is_due) {
+        let out = self.others.iter().filter(|open| is_due(open)).count();
+        if out > 0 {
             // What stays gets memory of its own: an allocator may leave half of a list where the whole was.
-            let (out, kept): (Vec<_>, Vec<_>) = self.others.iter().partition(|open| is_due(open));
-            due.extend(out);
+            let mut kept = Vec::with_capacity(self.others.len() - out);
+            for open in &self.others {
+                if is_due(open) { due.push(*open) } else { kept.push(*open) }
+            }
             self.others = kept.into_boxed_slice();
         }
         due.sort_unstable_by_key(|open| {

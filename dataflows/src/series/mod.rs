@@ -4,7 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`history`] | what changed: the measurements within the lateness horizon |
-//! | [`packed`] | a history while nobody works on it |
+//! | [`few`] | a list that is usually short |
 //! | [`open`] | one partial that is not emitted yet |
 //! | [`buckets`] | the open partials of one series |
 //! | [`bucket_table`] | what the open partials of many series have in common |
@@ -22,10 +22,10 @@ pub(crate) mod bucket_table;
 pub(crate) mod buckets;
 pub(crate) mod calendar;
 pub(crate) mod device;
+pub(crate) mod few;
 pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod open;
-pub(crate) mod packed;
 pub(crate) mod saved;
 pub(crate) mod seed;
 pub(crate) mod slot;

@@ -1,7 +1,7 @@
 //! Owns the shape in which series are saved. Invariant: it is what checkpoints hold, however series are held in memory.
 
 use super::buckets::BucketsState;
-use super::history::{History, Place};
+use super::history::{HistoryState, Place};
 use super::seed::Seeds;
 use crate::model::{CatalogueSeries, ClassNo, Device, DeviceNo, FieldName, ValueKind};
 use serde::{Deserialize, Serialize};
@@ -38,10 +38,10 @@ pub(crate) struct SlotState {
 /// The history of a series, by the kind of its values.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) enum ValuesState {
-    Number(History<f64>),
-    Boolean(History<f64>),
-    Text(Box<History<Arc<str>>>),
-    Location(Box<History<Place>>),
+    Number(HistoryState<f64>),
+    Boolean(HistoryState<f64>),
+    Text(Box<HistoryState<Arc<str>>>),
+    Location(Box<HistoryState<Place>>),
 }
 
 impl FleetState {
@@ -76,8 +76,8 @@ impl SlotState {
 impl ValuesState {
     fn new(kind: ValueKind) -> Self {
         match kind {
-            ValueKind::Number => Self::Number(History::default()),
-            ValueKind::Boolean => Self::Boolean(History::default()),
+            ValueKind::Number => Self::Number(HistoryState::default()),
+            ValueKind::Boolean => Self::Boolean(HistoryState::default()),
             ValueKind::Text => Self::Text(Box::default()),
             ValueKind::Location => Self::Location(Box::default()),
         }

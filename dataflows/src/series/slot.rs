@@ -4,8 +4,7 @@ use super::agenda::Agenda;
 use super::bucket_table::BucketTable;
 use super::buckets::Buckets;
 use super::device::series;
-use super::history::{Arrival, Place, Rule, Sample};
-use super::packed::PackedHistory;
+use super::history::{Arrival, History, Place, Rule, Sample};
 use super::saved::{SlotState, ValuesState};
 use super::terms::{SharedTerms, Terms};
 use crate::element::{Accepted, Cause, Context};
@@ -17,7 +16,7 @@ use std::sync::Arc;
 
 /// One series of a device.
 ///
-/// State: 160 bytes, and what its [history](PackedHistory) and its [buckets](Buckets) have elsewhere.
+/// State: 160 bytes, and what its [history](History) and its [buckets](Buckets) have elsewhere.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) terms: Rc<Terms>,
@@ -29,9 +28,9 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 enum Values {
     /// Of a truth value too.
-    Number(PackedHistory<f64>),
-    Text(Box<PackedHistory<Arc<str>>>),
-    Location(Box<PackedHistory<Place>>),
+    Number(History<f64>),
+    Text(Box<History<Arc<str>>>),
+    Location(Box<History<Place>>),
 }
 
 impl Slot {
@@ -39,7 +38,7 @@ impl Slot {
     pub(crate) fn new(measurement: &Accepted, context: &Context, shared: &mut SharedTerms) -> Self {
         let kind = measurement.value.kind();
         let values = match kind {
-            ValueKind::Number | ValueKind::Boolean => Values::Number(PackedHistory::default()),
+            ValueKind::Number | ValueKind::Boolean => Values::Number(History::default()),
             ValueKind::Text => Values::Text(Box::default()),
             ValueKind::Location => Values::Location(Box::default()),
         };
@@ -52,9 +51,9 @@ impl Slot {
         let SlotState { field, unit, class, values, buckets } = state;
         let terms = Terms { field: shared.name(field), unit, kind: values.kind(), class, rule: None };
         let values = match values {
-            ValuesState::Number(history) | ValuesState::Boolean(history) => Values::Number(history.into()),
-            ValuesState::Text(history) => Values::Text(Box::new((*history).into())),
-            ValuesState::Location(history) => Values::Location(Box::new((*history).into())),
+            ValuesState::Number(history) | ValuesState::Boolean(history) => Values::Number(History::restore(history)),
+            ValuesState::Text(history) => Values::Text(Box::new(History::restore(*history))),
+            ValuesState::Location(history) => Values::Location(Box::new(History::restore(*history))),
         };
         Self { terms: shared.share(terms), values, buckets: Buckets::restore(buckets, device, agenda) }
     }
@@ -63,10 +62,10 @@ impl Slot {
     pub(crate) fn save(&self, table: &BucketTable) -> SlotState {
         let Terms { field, unit, kind, class, .. } = &*self.terms;
         let values = match &self.values {
-            Values::Number(history) if *kind == ValueKind::Boolean => ValuesState::Boolean(history.clone().into()),
-            Values::Number(history) => ValuesState::Number(history.clone().into()),
-            Values::Text(history) => ValuesState::Text(Box::new((**history).clone().into())),
-            Values::Location(history) => ValuesState::Location(Box::new((**history).clone().into())),
+            Values::Number(history) if *kind == ValueKind::Boolean => ValuesState::Boolean(history.save()),
+            Values::Number(history) => ValuesState::Number(history.save()),
+            Values::Text(history) => ValuesState::Text(Box::new(history.save())),
+            Values::Location(history) => ValuesState::Location(Box::new(history.save())),
         };
         SlotState { field: field.clone(), unit: unit.clone(), class: *class, values, buckets: self.buckets.save(table) }
     }
@@ -84,7 +83,7 @@ impl Slot {
             Values::Number(history) => history.touch(),
             Values::Text(_) | Values::Location(_) => 0,
         };
-        Rc::as_ptr(&self.terms).addr() + values + self.buckets.touch()
+        values + self.buckets.touch()
     }
 
     /// Reads a little of what it has elsewhere.
@@ -159,7 +158,7 @@ struct StoredBy<'a> {
 impl StoredBy<'_> {
     fn rows<V: Sample>(
         &self,
-        history: &mut PackedHistory<V>,
+        history: &mut History<V>,
         at: EventTime,
         value: V,
         rule: &Rule,
