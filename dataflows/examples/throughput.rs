@@ -1,9 +1,10 @@
 //! How many measurements a second of CPU the graph takes, and how many bytes a series, with a
 //! decoder that costs next to nothing: 40,000 devices, five numbers an uplink, one uplink in ten
 //! minutes of log time, one uplink in four thousand late, one in twenty a copy. Devices take turns
-//! in the order of their numbers or, with a stride, in one that defeats the processor's caches.
+//! in the order of their numbers or, with a stride, in one that defeats the processor's caches. With
+//! a longer lateness horizon there are more measurements in it, and more hours are open.
 //!
-//! `cargo run --release -p dataflows --example throughput [uplinks per run] [stride]`
+//! `cargo run --release -p dataflows --example throughput [uplinks per run] [stride] [lateness horizon in minutes]`
 
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
 use dataflows::graph::{Graph, PartitionState};
@@ -16,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const DEVICES: u64 = 40_000;
 const FIELDS: usize = 5;
-const ROUNDS: u64 = 24;
+/// The last ends ten minutes behind the turn of an hour: two hours and a day of each series are open, the most there ever are.
+const ROUNDS: u64 = 25;
 const ROUND_US: i64 = 10 * MINUTE_US;
 const BEGIN_US: i64 = 1_774_728_000 * SECOND_US;
 
@@ -37,12 +39,15 @@ impl Decode for Bytes {
 fn main() {
     let uplinks_per_run: usize = std::env::args().nth(1).map_or(4096, |text| text.parse().expect("a number of uplinks"));
     let stride: u64 = std::env::args().nth(2).map_or(1, |text| text.parse().expect("a stride, such as 7919"));
+    let horizon_minutes: i64 = std::env::args().nth(3).map_or(10, |text| text.parse().expect("a lateness horizon, such as 40"));
     let names: Vec<FieldName> = ["temperature", "humidity", "co2", "battery", "light"].map(Into::into).to_vec();
     let ids: Vec<DeviceId> = (0..DEVICES).map(|no| DeviceId::parse(&format!("{no:016x}")).expect("a DevEUI")).collect();
     let mut graph = Graph::new(Box::new(Bytes { names }));
     graph.adopt(Partition(0), PartitionState::default());
     let mut log = Log { next: 0 };
-    let registry = registry(&ids).map(|change| log.entry(BEGIN_US, Record::Registry(Box::new(change)))).collect();
+    let registry = registry(&ids, horizon_minutes * MINUTE_US)
+        .map(|change| log.entry(BEGIN_US, Record::Registry(Box::new(change))))
+        .collect();
     let (_, registry_ns) = on_cpu(|| graph.run(registry));
     println!("registry of {DEVICES} devices: {:.0} ms", registry_ns as f64 / 1e6);
 
@@ -111,8 +116,9 @@ impl Log {
     }
 }
 
-fn registry(ids: &[DeviceId]) -> impl Iterator<Item = RegistryChange> {
-    let tenant = Tenant { no: TenantNo(1), policy: Policy { zone: "Europe/Berlin".into(), ..Policy::default() } };
+fn registry(ids: &[DeviceId], lateness_horizon_us: i64) -> impl Iterator<Item = RegistryChange> {
+    let policy = Policy { zone: "Europe/Berlin".into(), lateness_horizon_us, ..Policy::default() };
+    let tenant = Tenant { no: TenantNo(1), policy };
     let model = Template { no: TemplateNo(1), name: "model".into(), decoding: Decoding::Upstream, fields: BTreeMap::new() };
     let devices = ids.iter().zip(0..).map(|(id, no)| {
         RegistryChange::Device(

@@ -281,13 +281,12 @@ impl Graph {
             self.in_effect.iter().find_map(|(partition, in_effect)| Some((partition, in_effect.device_no(tenant, device)?)));
         let Some((partition, device)) = found else { return Vec::new() };
         let kept = self.kept.borrow();
-        let state = kept.get(partition).and_then(|kept| kept.fleet.device(device));
-        let slots = state.into_iter().flat_map(|state| &state.slots).enumerate();
+        let slots = kept.get(partition).map_or(&[][..], |kept| kept.fleet.slots(device)).iter().enumerate();
         slots
             .filter_map(|(place, slot)| {
                 let (at, value) = slot.newest()?;
-                let unit = slot.unit.as_deref().map(Into::into);
-                Some(Latest { series: series(device, place), field: slot.field.clone(), unit, at, value })
+                let unit = slot.terms.unit.as_deref().map(Into::into);
+                Some(Latest { series: series(device, place), field: slot.terms.field.clone(), unit, at, value })
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use crate::model::{CatalogueSeries, Counts, LogTime};
 use crate::operators::dedup::SeenState;
 use crate::operators::thin::PassedState;
 use crate::registry::InEffect;
-use crate::series::fleet::FleetState;
+use crate::series::saved::FleetState;
 use crate::series::seed::Seeds;
 use crate::suspension::Suspensions;
 use serde::{Deserialize, Serialize};

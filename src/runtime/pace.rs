@@ -14,7 +14,7 @@ pub struct Pace {
     pub run_spacing: Duration,
     /// Rows that may wait for the committers before workers stop reading, all workers together: each has its
     /// share of the series too, so that a commit holds as many rows of each whatever their number. A partial counts as
-    /// three rows. Default: 200000.
+    /// three rows. Default: 500000.
     pub rows_max: usize,
     /// With so many records to be read, a commit waits until it holds half of [`Self::rows_max`]. Default: 16384.
     pub backlog_records: u64,
@@ -38,7 +38,7 @@ impl Default for Pace {
             read_bytes: 64 << 10,
             run_entries: 1024,
             run_spacing: Duration::from_millis(10),
-            rows_max: 200_000,
+            rows_max: 500_000,
             backlog_records: 16_384,
             checkpoint_records: 100_000,
             checkpoint_age: Duration::from_secs(300),

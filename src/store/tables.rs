@@ -103,10 +103,10 @@ impl Table {
         }
     }
 
-    /// Pages in a range of a BRIN over it: some six hundred rows. Fewer make the index slow to walk and to make, more make
+    /// Pages in a range of a BRIN over it: some three hundred rows. Fewer make the index slow to walk and to make, more make
     /// too many rows to look at.
     pub(super) fn brin_pages(self) -> u8 {
-        if Self::ROLLUPS.contains(&self) { 8 } else { 4 }
+        if Self::ROLLUPS.contains(&self) { 8 } else { 2 }
     }
 
     /// Width of a partition or chunk. Unit: microseconds.

@@ -1,22 +1,27 @@
 //! Owns the devices of one partition and knows what falls due. Invariant: a partial is emitted by
 //! the first record at or after its due log time, hours before the days that they are merged into.
 
-use super::buckets::{Buckets, Open, Summary, due};
+use super::agenda::{Agenda, Due};
+use super::bucket_table::Bucket;
+use super::buckets::Buckets;
 use super::calendar::Zones;
-use super::device::{DeviceState, InForce, Tracked, series};
+use super::device::{InForce, Tracked, series};
 use super::history::Arrival;
+use super::open::{Digest, Open, PackedOpen, due};
+use super::saved::{DeviceState, FleetState};
 use super::seed::Seeds;
+use super::slot::Slot;
+use super::terms::SharedTerms;
 use crate::decode::Rejected;
 use crate::element::{Accepted, Cause, Context};
 use crate::limits::{OPEN_PARTIALS_PER_SERIES_MAX, SERIES_PER_DEVICE_MAX};
 use crate::model::{
-    BucketLevel, Counts, Device, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
+    BucketLevel, Counts, DeviceNo, EventTime, HOUR_US, LogTime, Outputs, Partial, Point, Reason, SeriesId, Value,
 };
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The devices of a partition.
@@ -28,77 +33,12 @@ pub(crate) struct Fleet {
     devices: HashMap<DeviceNo, Tracked>,
     zones: Zones,
     agenda: Agenda,
+    terms: SharedTerms,
     seeds: Seeds,
 }
 
-/// [`Fleet`] to be saved, in the order of device numbers.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct FleetState {
-    zones: Vec<String>,
-    devices: BTreeMap<DeviceNo, DeviceState>,
-    seeds: Seeds,
-}
-
-impl FleetState {
-    /// Lets the numbering go on behind numbers that were given elsewhere. `in_effect` holds the
-    /// devices by their numbers.
-    pub(crate) fn seed(&mut self, mut seeds: Seeds, in_effect: &BTreeMap<DeviceNo, &Device>) {
-        for (no, state) in &mut self.devices {
-            if let Some(device) = in_effect.get(no) {
-                seeds.join(device, state);
-            }
-        }
-        self.seeds = seeds;
-    }
-}
-
-/// Which devices have partials that fall due, by log time; and how many partials are open.
-#[derive(Debug, Default)]
-struct Agenda {
-    by_due: BTreeMap<LogTime, Due>,
-    open: usize,
-}
-
-/// Devices with hours, and devices with days.
-#[derive(Debug, Default)]
-struct Due {
-    hours: Vec<DeviceNo>,
-    days: Vec<DeviceNo>,
-}
-
-impl Due {
-    fn of(&mut self, level: BucketLevel) -> &mut Vec<DeviceNo> {
-        match level {
-            BucketLevel::Hour => &mut self.hours,
-            BucketLevel::Day => &mut self.days,
-        }
-    }
-}
-
-impl Agenda {
-    fn opened(&mut self, level: BucketLevel, due: LogTime, device: DeviceNo) {
-        self.open += 1;
-        let devices = self.by_due.entry(due).or_default().of(level);
-        if devices.last() != Some(&device) {
-            devices.push(device);
-        }
-    }
-
-    /// Takes out the devices that have something due at `now`, each once and in order.
-    fn take_due(&mut self, now: LogTime) -> Option<Due> {
-        let mut due = Due::default();
-        while let Some(first) = self.by_due.first_entry().filter(|first| *first.key() <= now) {
-            let mut more = first.remove();
-            due.hours.append(&mut more.hours);
-            due.days.append(&mut more.days);
-        }
-        for devices in [&mut due.hours, &mut due.days] {
-            devices.sort_unstable();
-            devices.dedup();
-        }
-        (!due.hours.is_empty() || !due.days.is_empty()).then_some(due)
-    }
-}
+/// A measurement counts one.
+const ONE: NonZeroU32 = NonZeroU32::MIN;
 
 impl Fleet {
     /// Brings what is remembered of devices near to the processor: so they are waited for together, where otherwise each
@@ -121,18 +61,21 @@ impl Fleet {
         counts: &mut Counts,
         rows: &mut Outputs,
     ) {
-        let Self { devices, zones, agenda, seeds } = self;
+        let Self { devices, zones, agenda, terms, seeds } = self;
         let device = context.device.no;
-        let tracked = devices.entry(device).or_insert_with(|| Tracked::begin(&context.device, seeds));
-        let in_force = tracked.heed(context, zones);
+        let tracked = devices.entry(device).or_insert_with(|| {
+            let state = DeviceState { horizon_us: 0, slots: seeds.take(&context.device, 0).collect() };
+            Tracked::restore(state, device, terms, agenda)
+        });
+        let in_force = tracked.heed(context, zones, terms);
         tracked.expect_series(accepted.len());
         for (guess, measurement) in accepted.iter().enumerate() {
-            let Some(place) = tracked.slot(guess, measurement, cause, rows) else {
+            let Some(place) = tracked.slot(guess, measurement, cause, terms, rows) else {
                 refused.push(too_many_series(measurement));
                 continue;
             };
             let rule = tracked.rule(place);
-            let slot = &mut tracked.state.slots[place];
+            let slot = &mut tracked.slots[place];
             let series = series(device, place);
             let (arrival, stored) = slot.arrive(series, measurement.at, &measurement.value, &rule, cause, rows);
             match arrival {
@@ -154,18 +97,19 @@ impl Fleet {
                 Value::Boolean(is) => f64::from(u8::from(is)),
                 Value::Text(_) | Value::Location { .. } => continue,
             };
-            let summary = Summary::of(Point { at: measurement.at, offset: cause.offset, value });
+            let digest = Digest::of(Point { at: measurement.at, offset: cause.offset, value });
             let InForce { class, zone, horizon_us } = in_force;
             let mut closing = Closing { zones, agenda, cause, rows, horizon_us };
             let start = closing.zones.calendar(zone).hour_start(measurement.at);
-            match slot.buckets.find(BucketLevel::Hour, start, class) {
-                Some(open) => open.summary.merge(&summary),
+            match slot.buckets.find(closing.agenda.buckets(), BucketLevel::Hour, start, class, ONE) {
+                Some(open) => open.add(ONE, &digest),
                 None => {
                     closing.make_room(series, BucketLevel::Hour, &mut slot.buckets);
                     let end = EventTime(start.0 + HOUR_US);
                     let due = due(end, horizon_us, cause.log_time);
-                    closing.agenda.opened(BucketLevel::Hour, due, device);
-                    slot.buckets.open(Open { start, end, due, summary, level: BucketLevel::Hour, class, zone });
+                    let hour = Bucket { start, end, due, level: BucketLevel::Hour, class, zone };
+                    let bucket = closing.agenda.opened(hour, device);
+                    slot.buckets.open(BucketLevel::Hour, PackedOpen { bucket, count: ONE, digest });
                 }
             }
         }
@@ -191,10 +135,10 @@ impl Fleet {
         let Self { devices, zones, agenda, .. } = self;
         for (level, due) in [(BucketLevel::Hour, &due.hours), (BucketLevel::Day, &due.days)] {
             for &device in due {
-                let Some(Tracked { state, .. }) = devices.get_mut(&device) else { continue };
-                let mut closing = Closing { zones, agenda, cause, rows, horizon_us: state.horizon_us };
-                for (place, slot) in state.slots.iter_mut().enumerate() {
-                    for open in slot.buckets.take_due(level, until) {
+                let Some(Tracked { slots, horizon_us, .. }) = devices.get_mut(&device) else { continue };
+                let mut closing = Closing { zones, agenda, cause, rows, horizon_us: *horizon_us };
+                for (place, slot) in slots.iter_mut().enumerate() {
+                    for open in slot.buckets.take_due(closing.agenda.buckets(), level, until) {
                         closing.emit(series(device, place), &open, &mut slot.buckets);
                     }
                 }
@@ -204,7 +148,7 @@ impl Fleet {
 
     /// Whether some bucket is open.
     pub(crate) fn has_open(&self) -> bool {
-        self.agenda.open > 0
+        self.agenda.has_open()
     }
 
     /// Counts the devices that are remembered.
@@ -212,24 +156,23 @@ impl Fleet {
         self.devices.len()
     }
 
-    /// Gives what is remembered of a device.
-    pub(crate) fn device(&self, device: DeviceNo) -> Option<&DeviceState> {
-        self.devices.get(&device).map(|tracked| &tracked.state)
+    /// Gives the series of a device, in the order of their numbers.
+    pub(crate) fn slots(&self, device: DeviceNo) -> &[Slot] {
+        self.devices.get(&device).map_or(&[], |tracked| &tracked.slots)
     }
 
     /// Gives the open partials of a series: hours as they are, days merged with their open hours.
     pub(crate) fn open_partials(&mut self, series: SeriesId, level: BucketLevel) -> Vec<Partial> {
-        let Some(tracked) = self.devices.get(&series.device()) else { return Vec::new() };
-        let Some(slot) = tracked.state.slots.get(usize::from(series.field().0)) else { return Vec::new() };
-        let mut open: Vec<Open> = slot.buckets.iter().filter(|open| open.level == level).cloned().collect();
+        let Some(slot) = self.slots(series.device()).get(usize::from(series.field().0)) else { return Vec::new() };
+        let unpacked = slot.buckets.iter().map(|open| open.unpack(self.agenda.buckets()));
+        let (mut open, mut others): (Vec<Open>, Vec<Open>) = unpacked.partition(|open| open.level == level);
         if level == BucketLevel::Day {
-            let mut hours: Vec<&Open> = slot.buckets.iter().filter(|open| open.level == BucketLevel::Hour).collect();
-            hours.sort_by_key(|hour| (hour.start, hour.class));
-            for hour in hours {
+            others.sort_by_key(|hour| (hour.start, hour.class));
+            for hour in others {
                 let day = self.zones.calendar(hour.zone).day(hour.start);
                 match open.iter_mut().find(|open| open.start == day.start && open.class == hour.class) {
                     Some(open) => open.summary.merge(&hour.summary),
-                    None => open.push(Open { start: day.start, end: day.end, level, ..hour.clone() }),
+                    None => open.push(Open { start: day.start, end: day.end, level, ..hour }),
                 }
             }
         }
@@ -239,19 +182,17 @@ impl Fleet {
 
     /// Gives the state to be saved.
     pub(crate) fn save(&self) -> FleetState {
-        let devices = self.devices.iter().map(|(&device, tracked)| (device, tracked.state.clone())).collect();
+        let devices = self.devices.iter().map(|(&device, tracked)| (device, tracked.save(self.agenda.buckets()))).collect();
         FleetState { zones: self.zones.save(), devices, seeds: self.seeds.clone() }
     }
 
     /// Takes up a saved state.
     pub(crate) fn restore(state: FleetState) -> Self {
-        let mut agenda = Agenda::default();
-        for (&device, state) in &state.devices {
-            let open = state.slots.iter().flat_map(|slot| slot.buckets.iter());
-            open.for_each(|open| agenda.opened(open.level, open.due, device));
-        }
-        let devices = state.devices.into_iter().map(|(device, state)| (device, Tracked::restore(state))).collect();
-        Self { devices, zones: Zones::restore(state.zones), agenda, seeds: state.seeds }
+        let FleetState { zones, devices: saved, seeds } = state;
+        let (mut agenda, mut terms) = (Agenda::default(), SharedTerms::default());
+        let restored = |(device, state)| (device, Tracked::restore(state, device, &mut terms, &mut agenda));
+        let devices = saved.into_iter().map(restored).collect();
+        Self { devices, zones: Zones::restore(zones), agenda, terms, seeds }
     }
 }
 
@@ -267,28 +208,32 @@ struct Closing<'a> {
 
 impl Closing<'_> {
     /// Emits a partial that was taken out of `buckets`; an hour is merged into its day there.
-    fn emit(&mut self, series: SeriesId, open: &Open, buckets: &mut Buckets) {
-        self.agenda.open -= 1;
+    fn emit(&mut self, series: SeriesId, packed: &PackedOpen, buckets: &mut Buckets) {
+        let open = packed.unpack(self.agenda.buckets());
+        self.agenda.closed(packed.bucket);
         self.rows.partials.push(self.cause.place(open.partial(series)));
         if open.level == BucketLevel::Day {
             return;
         }
         let day = self.zones.calendar(open.zone).day(open.start);
-        match buckets.find(BucketLevel::Day, day.start, open.class) {
-            Some(found) => found.summary.merge(&open.summary),
+        match buckets.find(self.agenda.buckets(), BucketLevel::Day, day.start, open.class, packed.count) {
+            Some(found) => found.add(packed.count, &packed.digest),
             None => {
                 self.make_room(series, BucketLevel::Day, buckets);
                 let due = due(day.end, self.horizon_us, self.cause.log_time);
-                self.agenda.opened(BucketLevel::Day, due, series.device());
-                buckets.open(Open { start: day.start, end: day.end, due, level: BucketLevel::Day, ..open.clone() });
+                let Open { class, zone, .. } = open;
+                let day = Bucket { start: day.start, end: day.end, due, level: BucketLevel::Day, class, zone };
+                let bucket = self.agenda.opened(day, series.device());
+                buckets.open(BucketLevel::Day, PackedOpen { bucket, ..*packed });
             }
         }
     }
 
     /// Emits the earliest partial of a level where there are as many as there may be.
     fn make_room(&mut self, series: SeriesId, level: BucketLevel, buckets: &mut Buckets) {
-        if buckets.count(level) == OPEN_PARTIALS_PER_SERIES_MAX
-            && let Some(earliest) = buckets.take_earliest(level)
+        let table = self.agenda.buckets();
+        if buckets.count(table, level) >= OPEN_PARTIALS_PER_SERIES_MAX
+            && let Some(earliest) = buckets.take_earliest(table, level)
         {
             self.emit(series, &earliest, buckets);
         }

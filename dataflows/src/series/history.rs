@@ -2,6 +2,7 @@
 //! in less than the horizon behind the newest of its series, the rows contain those of in-order
 //! arrival.
 
+use super::few::Few;
 use crate::limits::HISTORY_PER_SERIES_MAX;
 use crate::model::EventTime;
 use serde::{Deserialize, Serialize};
@@ -54,17 +55,20 @@ pub(crate) enum Arrival {
 
 /// The measurements of one series that are within the horizon, and what is needed of those before.
 ///
-/// State: at most [`HISTORY_PER_SERIES_MAX`] measurements. When there are more, the oldest go
-/// behind the anchor early, and what comes in before them counts as late.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct History<V> {
-    anchor: Option<Anchor<V>>,
-    recent: SmallVec<[Recent<V>; 1]>,
+/// State: of numbers 56 bytes, and the list of [`Few`] where more than one is within the horizon; at most
+/// [`HISTORY_PER_SERIES_MAX`] measurements. When there are more, the oldest go behind the anchor early, and what comes
+/// in before them counts as late.
+#[derive(Clone, Debug)]
+pub(crate) enum History<V> {
+    /// Nothing is in order for good yet.
+    Fresh(Few<Recent<V>>),
+    /// As it usually is.
+    Anchored(Anchor<V>, Few<Recent<V>>),
 }
 
 /// What the rule needs of the measurements that are in order for good.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Anchor<V> {
+pub(crate) struct Anchor<V> {
     last_at: EventTime,
     last: V,
     selected_at: EventTime,
@@ -72,7 +76,7 @@ struct Anchor<V> {
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Recent<V> {
+pub(crate) struct Recent<V> {
     at: EventTime,
     value: V,
     /// The rule selects it, as the history is now.
@@ -83,61 +87,77 @@ struct Recent<V> {
 
 impl<V> Default for History<V> {
     fn default() -> Self {
-        Self { anchor: None, recent: SmallVec::new() }
+        Self::Fresh(Few::None)
     }
 }
 
 impl<V: Sample> History<V> {
     /// Reads a little of it.
     pub(crate) fn touch(&self) -> usize {
-        self.recent.len() + usize::from(self.anchor.is_some())
+        self.recent().len()
     }
 
     /// Reads the newest measurement, which may stand elsewhere.
     pub(crate) fn touch_newest(&self) -> usize {
-        self.recent.last().map_or(0, |recent| recent.selected.into())
+        self.recent().last().map_or(0, |recent| recent.selected.into())
     }
 
     /// Gives the newest measurement by event time.
     pub(crate) fn newest(&self) -> Option<(EventTime, &V)> {
-        let anchor = || self.anchor.as_ref().map(|anchor| (anchor.last_at, &anchor.last));
-        self.recent.last().map(|recent| (recent.at, &recent.value)).or_else(anchor)
+        self.newest_with(self.recent())
     }
 
     /// Puts a measurement in order and emits all that is selected now and was not emitted before:
     /// itself, or later ones that it shows in a new light.
     pub(crate) fn arrive(&mut self, at: EventTime, value: V, rule: &Rule, emit: impl FnMut(EventTime, &V)) -> Arrival {
-        self.settle(at, rule.horizon_us);
-        if let Some(anchor) = &self.anchor
+        let mut recent = std::mem::take(self.recent_mut()).unpack();
+        let arrival = self.arrive_among(&mut recent, at, value, rule, emit);
+        *self.recent_mut() = Few::pack(recent);
+        arrival
+    }
+
+    /// As [`History::arrive`], with the measurements within the horizon taken out.
+    fn arrive_among(
+        &mut self,
+        recent: &mut SmallVec<[Recent<V>; 1]>,
+        at: EventTime,
+        value: V,
+        rule: &Rule,
+        emit: impl FnMut(EventTime, &V),
+    ) -> Arrival {
+        self.settle(recent, at, rule.horizon_us);
+        if let Some(anchor) = self.anchor()
             && at <= anchor.last_at
         {
             return if at == anchor.last_at { Arrival::Duplicate } else { Arrival::Late };
         }
-        if self.newest().is_some_and(|(newest, _)| at.0 <= newest.0.saturating_sub(rule.horizon_us)) {
+        if self.newest_with(recent).is_some_and(|(newest, _)| at.0 <= newest.0.saturating_sub(rule.horizon_us)) {
             return Arrival::Late;
         }
-        let position = self.recent.iter().rposition(|recent| recent.at <= at).map_or(0, |before| before + 1);
-        if position > 0 && self.recent[position - 1].at == at {
+        let position = recent.iter().rposition(|recent| recent.at <= at).map_or(0, |before| before + 1);
+        if position > 0 && recent[position - 1].at == at {
             return Arrival::Duplicate;
         }
-        self.recent.insert(position, Recent { at, value, selected: false, stored: false });
-        self.select_from(position, rule, emit);
-        let arrival = if self.recent[position].selected { Arrival::Stored } else { Arrival::Unchanged };
+        // No more than it takes: most series have as many within the horizon as before.
+        recent.reserve_exact(1);
+        recent.insert(position, Recent { at, value, selected: false, stored: false });
+        self.select_from(recent, position, rule, emit);
+        let arrival = if recent[position].selected { Arrival::Stored } else { Arrival::Unchanged };
         // A horizon of nothing leaves nothing recent, also if it is longer next time.
-        self.settle(at, rule.horizon_us);
+        self.settle(recent, at, rule.horizon_us);
         arrival
     }
 
     /// Runs the rule from `position` to the end.
-    fn select_from(&mut self, position: usize, rule: &Rule, mut emit: impl FnMut(EventTime, &V)) {
-        let before = self.recent[..position].iter().rev().find(|recent| recent.selected);
+    fn select_from(&self, recent: &mut [Recent<V>], position: usize, rule: &Rule, mut emit: impl FnMut(EventTime, &V)) {
+        let before = recent[..position].iter().rev().find(|recent| recent.selected);
         let before = before.map(|recent| (recent.at, recent.value.clone()));
-        let anchor = || self.anchor.as_ref().map(|anchor| (anchor.selected_at, anchor.selected.clone()));
+        let anchor = || self.anchor().map(|anchor| (anchor.selected_at, anchor.selected.clone()));
         let mut last_selected = before.or_else(anchor);
-        for index in position..self.recent.len() {
-            let (earlier, later) = self.recent.split_at_mut(index);
+        for index in position..recent.len() {
+            let (earlier, later) = recent.split_at_mut(index);
             let current = &mut later[0];
-            let predecessor = earlier.last().map(|recent| &recent.value).or(self.anchor.as_ref().map(|anchor| &anchor.last));
+            let predecessor = earlier.last().map(|recent| &recent.value).or(self.anchor().map(|anchor| &anchor.last));
             current.selected = match (predecessor, &last_selected) {
                 (Some(predecessor), Some((selected_at, selected))) => {
                     current.value.changed(predecessor, selected, rule.deadband)
@@ -158,18 +178,78 @@ impl<V: Sample> History<V> {
     /// Moves behind the anchor what is at or behind the horizon, or too much, as a measurement at
     /// `at` comes in. Done before, and not only after, it keeps a single one recent where
     /// measurements are further apart than the horizon.
-    fn settle(&mut self, at: EventTime, horizon_us: i64) {
-        let newest = self.newest().map_or(at, |(newest, _)| newest.max(at));
+    fn settle(&mut self, recent: &mut SmallVec<[Recent<V>; 1]>, at: EventTime, horizon_us: i64) {
+        let newest = self.newest_with(recent).map_or(at, |(newest, _)| newest.max(at));
         let limit = newest.0.saturating_sub(horizon_us);
-        let behind = self.recent.iter().take_while(|recent| recent.at.0 <= limit).count();
-        let settled = behind.max(self.recent.len().saturating_sub(HISTORY_PER_SERIES_MAX));
-        for recent in self.recent.drain(..settled) {
-            let selected = match self.anchor.take() {
-                Some(anchor) if !recent.selected => (anchor.selected_at, anchor.selected),
-                _ => (recent.at, recent.value.clone()),
-            };
-            let (selected_at, selected) = selected;
-            self.anchor = Some(Anchor { last_at: recent.at, last: recent.value, selected_at, selected });
+        let behind = recent.iter().take_while(|recent| recent.at.0 <= limit).count();
+        let settled = behind.max(recent.len().saturating_sub(HISTORY_PER_SERIES_MAX));
+        for Recent { at, value, selected, .. } in recent.drain(..settled) {
+            match self {
+                Self::Anchored(anchor, _) => {
+                    if selected {
+                        (anchor.selected_at, anchor.selected) = (at, value.clone());
+                    }
+                    (anchor.last_at, anchor.last) = (at, value);
+                }
+                Self::Fresh(_) => {
+                    let anchor = Anchor { last_at: at, last: value.clone(), selected_at: at, selected: value };
+                    *self = Self::Anchored(anchor, Few::None);
+                }
+            }
+        }
+    }
+
+    /// The newest measurement where those within the horizon are `recent`.
+    fn newest_with<'a>(&'a self, recent: &'a [Recent<V>]) -> Option<(EventTime, &'a V)> {
+        let anchor = || self.anchor().map(|anchor| (anchor.last_at, &anchor.last));
+        recent.last().map(|recent| (recent.at, &recent.value)).or_else(anchor)
+    }
+}
+
+impl<V> History<V> {
+    fn anchor(&self) -> Option<&Anchor<V>> {
+        match self {
+            Self::Fresh(_) => None,
+            Self::Anchored(anchor, _) => Some(anchor),
+        }
+    }
+
+    fn recent(&self) -> &[Recent<V>] {
+        let (Self::Fresh(recent) | Self::Anchored(_, recent)) = self;
+        recent.as_slice()
+    }
+
+    fn recent_mut(&mut self) -> &mut Few<Recent<V>> {
+        let (Self::Fresh(recent) | Self::Anchored(_, recent)) = self;
+        recent
+    }
+}
+
+/// [`History`] to be saved.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct HistoryState<V> {
+    anchor: Option<Anchor<V>>,
+    recent: SmallVec<[Recent<V>; 1]>,
+}
+
+impl<V> Default for HistoryState<V> {
+    fn default() -> Self {
+        Self { anchor: None, recent: SmallVec::new() }
+    }
+}
+
+impl<V: Clone> History<V> {
+    /// Gives the state to be saved.
+    pub(crate) fn save(&self) -> HistoryState<V> {
+        HistoryState { anchor: self.anchor().cloned(), recent: self.recent().iter().cloned().collect() }
+    }
+
+    /// Takes up a saved state.
+    pub(crate) fn restore(HistoryState { anchor, recent }: HistoryState<V>) -> Self {
+        let recent = Few::pack(recent);
+        match anchor {
+            None => Self::Fresh(recent),
+            Some(anchor) => Self::Anchored(anchor, recent),
         }
     }
 }

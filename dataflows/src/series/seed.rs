@@ -1,7 +1,7 @@
 //! Owns the numbers that series were given elsewhere: under another log, or by records that are gone.
 //! Invariant: a series that has a number keeps it, and a number that is taken is given to no other.
 
-use super::device::{DeviceState, Slot};
+use super::saved::SlotState;
 use crate::model::{CatalogueSeries, Device, DeviceNo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,16 +31,14 @@ impl Seeds {
         Self(seeds)
     }
 
-    /// Takes out the numbers of a device and lets its state go on behind them. What was numbered for
-    /// another device of the same number only keeps its numbers from being given again.
-    pub(crate) fn join(&mut self, device: &Device, state: &mut DeviceState) {
+    /// Takes out the numbers of a device that come behind those that its state `knows`, for the state to go on behind
+    /// them. What was numbered for another device of the same number only keeps its numbers from being given again.
+    pub(crate) fn take(&mut self, device: &Device, knows: usize) -> impl Iterator<Item = SlotState> {
         let seed = self.0.remove(&device.no).unwrap_or_default();
-        let slot = |numbered: Option<CatalogueSeries>| match numbered {
-            Some(numbered) if numbered.tenant == device.tenant && numbered.device == device.id => Slot::numbered(numbered),
-            _ => Slot::vacant(),
-        };
-        let known = state.slots.len();
-        state.slots.extend(seed.into_iter().skip(known).map(slot));
+        seed.into_iter().skip(knows).map(|numbered| match numbered {
+            Some(numbered) if numbered.tenant == device.tenant && numbered.device == device.id => SlotState::numbered(numbered),
+            _ => SlotState::vacant(),
+        })
     }
 
     /// Forgets a device.
