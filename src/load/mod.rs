@@ -20,6 +20,7 @@ pub mod kinds;
 pub mod limit;
 pub mod probe;
 pub mod process;
+pub mod processors;
 mod random;
 pub mod reader;
 pub mod register;

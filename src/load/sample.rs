@@ -1,6 +1,7 @@
 //! Owns the watching of a run: once a second, what the daemon, the database and the sender are at.
 
 use super::process::{Server, Usage};
+use super::processors::Processors;
 use super::sender::{Live, Tally};
 use crate::client::{Client, ClientError};
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct Sample {
     pub weir: Usage,
     /// What the database server has used; absent where it runs elsewhere.
     pub postgres: Option<Usage>,
+    /// What the machine's processors did; absent where there is no `/proc`.
+    pub processors: Option<Processors>,
     /// Uplinks acknowledged so far by the sender.
     pub acknowledged: u64,
     /// From due to acknowledged, of those acknowledged since the sample before. Unit: milliseconds.
@@ -120,6 +123,7 @@ impl Sampler {
             commits,
             weir: Usage::of(self.pid),
             postgres: self.server.as_ref().map(Server::usage),
+            processors: Processors::now(),
             acknowledged: tally.acknowledged.len(),
             acknowledged_p50_ms: quantile_ms(0.5),
             acknowledged_p99_ms: quantile_ms(0.99),

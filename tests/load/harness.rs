@@ -67,6 +67,9 @@ async fn smoke(kind: Kind) {
     ] {
         assert!(figures.pointer(positive).and_then(Value::as_f64) > Some(0.0), "{positive} in {figures:#}");
     }
+    for share in ["/stolen_share", "/limit/variants/0/stolen_share"] {
+        assert!(figures.pointer(share).and_then(Value::as_f64).is_some_and(|share| (0.0..1.0).contains(&share)), "{figures:#}");
+    }
     // Each of the five probes sends four times.
     let seen = |place: &str| figures["latency_ms"][place]["count"].as_u64().unwrap() + figures["unseen"][place].as_u64().unwrap();
     assert!((15..=25).contains(&seen("visible_in_select")) && (15..=25).contains(&seen("visible_in_query")), "{figures:#}");

@@ -12,6 +12,7 @@ use crate::load::daemon::{Daemon, DaemonOptions};
 use crate::load::fleet::Member;
 use crate::load::probe::{self, Place, Seen};
 use crate::load::process::{Server, Usage};
+use crate::load::processors::Processors;
 use crate::load::reader::read_days;
 use crate::load::register::Tokens;
 use crate::load::report::{CommitFigures, CpuPerMillion, Figures, Latency, Machine, Report, Restart, SERIES_DAY};
@@ -192,14 +193,14 @@ impl<'a> Run<'a> {
         let bar = self.progress.phase("working off the log", uplinks as u64);
         let started = Instant::now();
         let server = Server::behind(&client).await?;
-        let postgres = server.as_ref().map(Server::usage);
+        let (postgres, processors) = (server.as_ref().map(Server::usage), Processors::now());
         let daemon = Daemon::start(&self.daemon_options()).await?;
         let mut watched = Watched::begin(&daemon, server, Arc::default(), started, move |sample: &Sample| {
             bar.set_position((uplinks as u64).saturating_sub(sample.lag_records));
         })
         .await?;
         // The process is new, so all that it used counts.
-        watched.began = Sample { postgres, ..Sample::default() };
+        watched.began = Sample { postgres, processors, ..Sample::default() };
         let (stop_reading, reading_stopped) = watch::channel(false);
         let (reader, fleet) = (store.client().await?, Arc::clone(expectation.fleet()));
         let reading = tokio::spawn(async move { read_days(reader, &fleet, tenant, reading_stopped).await });
@@ -329,6 +330,7 @@ impl Watched {
     /// Gives the figures of the span that ends now, in which the uplinks came in within `seconds`.
     async fn end(self, daemon: &Daemon, status: &Value, seconds: f64) -> anyhow::Result<(Figures, Vec<Sample>)> {
         let (weir, postgres) = (Usage::of(daemon.pid()), self.server.as_ref().map(Server::usage));
+        let processors = self.began.processors.zip(Processors::now());
         self.stop.send_replace(true);
         let samples = self.sampling.await.context("the sampler broke off")?;
         let last = samples.last().context("the daemon did not answer once")?;
@@ -343,6 +345,7 @@ impl Watched {
             measurements,
             measurements_per_s: measurements as f64 / seconds,
             cpu_s_per_million: CpuPerMillion { weir: of_weir, postgres: of_postgres, both: of_postgres.map(|cpu| cpu + of_weir) },
+            stolen_share: processors.map(|(from, to)| to.stolen_share_since(&from)),
             rss_max_bytes: weir.rss_max_bytes,
             lag_records_max: samples.iter().map(|sample| sample.lag_records).max().unwrap_or(0),
             commits: CommitFigures::of(&last.commits.since(&self.began.commits)),

@@ -3,6 +3,7 @@
 use super::LimitError;
 use super::spool::{Piece, Spool, Spooled};
 use crate::load::process::{Server, Usage};
+use crate::load::processors::Processors;
 use crate::store::maintenance::{Filling, Indexer};
 use crate::store::{CopiedChunk, CopiedTable, STRAIGHT_ROWS_MIN, Store, StoreError, copied_tables};
 use bytes::Bytes;
@@ -65,6 +66,8 @@ pub struct Outcome {
     /// PostgreSQL's processor time for a million measurements of the run, stored or not; absent where it runs
     /// elsewhere. Unit: seconds.
     pub postgres_cpu_s_per_million: Option<f64>,
+    /// Share of the processor time wanted on this machine that its host gave to others.
+    pub stolen_share: Option<f64>,
 }
 
 /// Copies all batches into the tables of `target`, which are empty.
@@ -95,7 +98,7 @@ pub(super) async fn run(
         clients.push(target.client().await?);
     }
     let usage = || server.as_ref().map(Server::usage);
-    let (before, started) = (usage(), Instant::now());
+    let (before, processors, started) = (usage(), Processors::now(), Instant::now());
     let (stop, stopped) = watch::channel(false);
     let indexing =
         matches!(variant, Variant::AsWeir | Variant::ThroughTheTable).then(|| tokio::spawn(index(Indexer::new(target), stopped)));
@@ -117,6 +120,7 @@ pub(super) async fn run(
         indexed_seconds = Some(started.elapsed().as_secs_f64());
     }
     let after = usage();
+    let stolen_share = Processors::now().zip(processors).map(|(after, before)| after.stolen_share_since(&before));
     drop(connected);
     let per_million = |(from, to): (Usage, Usage)| (to.cpu_s - from.cpu_s) / measurements.max(1) as f64 * 1e6;
     Ok(Outcome {
@@ -126,6 +130,7 @@ pub(super) async fn run(
         indexed_seconds,
         rows_per_s: spool.rows as f64 / seconds,
         postgres_cpu_s_per_million: before.zip(after).map(per_million),
+        stolen_share,
     })
 }
 

@@ -71,7 +71,15 @@ fn plots(samples: &[Sample]) -> Vec<(&'static str, &'static str, Vec<Line>)> {
         ),
         ("Lag", "records", vec![level("acknowledged, not committed", &|s| Some(s.lag_records as f64))]),
         ("Commit size", "rows", vec![Line { name: "mean of the second", points: commit_rows.collect() }]),
-        ("Processor", "cores", vec![rate("weir", &|s| cpu(Some(s.weir))), rate("PostgreSQL", &|s| cpu(s.postgres))]),
+        (
+            "Processor",
+            "cores",
+            vec![
+                rate("weir", &|s| cpu(Some(s.weir))),
+                rate("PostgreSQL", &|s| cpu(s.postgres)),
+                rate("not given by the host", &|s| s.processors.map(|processors| processors.stolen_s)),
+            ],
+        ),
         ("Memory", "MB", vec![level("weir", &|s| mb(Some(s.weir))), level("PostgreSQL", &|s| mb(s.postgres))]),
     ]
 }

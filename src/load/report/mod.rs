@@ -96,6 +96,9 @@ pub struct Figures {
     pub ratio_to_limit_indexed: Option<f64>,
     /// Processor time for a million measurements. Unit: seconds.
     pub cpu_s_per_million: CpuPerMillion,
+    /// Share of the processor time wanted on this machine that its host gave to others. A run with a large one says little
+    /// about latencies; absent where there is no `/proc`.
+    pub stolen_share: Option<f64>,
     /// Largest resident set of the daemon. Unit: bytes.
     pub rss_max_bytes: u64,
     /// Whether the load was the one that was asked for; over HTTP only.

@@ -36,6 +36,9 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
     let cpu = figures.cpu_s_per_million;
     let postgres = cpu.postgres.map_or_else(|| "not on this machine".into(), |cpu| format!("{cpu:.2}"));
     row("CPU-s a million measurements", format!("{:.2} weir, {postgres} PostgreSQL", cpu.weir));
+    if let Some(share) = figures.stolen_share {
+        row("processor time not given by the host", format!("{:.0} % of what was wanted", share * 100.0));
+    }
     row("memory of weir", format!("{:.0} MB", figures.rss_max_bytes as f64 / 1e6));
     if let Some(sent) = &figures.sent {
         let kept = if sent.kept_schedule() { "kept" } else { "NOT KEPT: the load was less than asked for" };
@@ -70,7 +73,8 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         let cpu = outcome.postgres_cpu_s_per_million.map_or_else(String::new, |cpu| format!(", {cpu:.2} CPU-s a million"));
         let name = format!("COPY {}, {} conn.", outcome.variant, outcome.connections);
         let indexed = outcome.indexed_seconds.map_or_else(String::new, |seconds| format!(", indexed {seconds:.1} s"));
-        row(&name, format!("{:.1} s, {:.0} rows/s{cpu}{indexed}", outcome.seconds, outcome.rows_per_s));
+        let stolen = outcome.stolen_share.map_or_else(String::new, |share| format!(", host took {:.0} %", share * 100.0));
+        row(&name, format!("{:.1} s, {:.0} rows/s{cpu}{indexed}{stolen}", outcome.seconds, outcome.rows_per_s));
     }
     for bar in &report.bars {
         let verdict = match bar.pass {
