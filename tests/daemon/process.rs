@@ -117,6 +117,11 @@ impl Daemon {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Counts the lines that it has logged so far and that hold `text`.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        count(&self.log(), text)
+    }
+
     /// `kill -9`.
     pub(crate) async fn kill(mut self) -> Ended {
         self.child.start_kill().unwrap();
@@ -162,7 +167,7 @@ impl Ended {
 
     /// Counts the lines that hold `text`.
     pub(crate) fn count(&self, text: &str) -> usize {
-        self.log.iter().filter(|line| line.contains(text)).count()
+        count(&self.log, text)
     }
 
     /// Counts the partitions that were taken at a checkpoint with committed records behind it, of which a
@@ -176,6 +181,10 @@ impl Ended {
         });
         places.filter(|(checkpoint, committed)| 0 < *checkpoint && checkpoint < committed).count()
     }
+}
+
+fn count(log: &[String], text: &str) -> usize {
+    log.iter().filter(|line| line.contains(text)).count()
 }
 
 /// Reads the address where a line tells it.
