@@ -145,11 +145,18 @@ impl Shared {
         Ok(index)
     }
 
-    pub(super) fn bytes(&self, segment: u64, at: Range<u64>) -> Result<Vec<u8>, Unreadable> {
-        let mut bytes = vec![0; (at.end - at.start) as usize];
-        let read = self.disk.open(&header::file_name(segment)).and_then(|file| file.read_at(&mut bytes, at.start));
+    fn bytes(&self, segment: u64, at: Range<u64>) -> Result<Vec<u8>, Unreadable> {
+        let mut bytes = Vec::new();
+        self.fill(&mut bytes, segment, at)?;
+        Ok(bytes)
+    }
+
+    /// Puts bytes of a segment in place of those that `bytes` holds.
+    pub(super) fn fill(&self, bytes: &mut Vec<u8>, segment: u64, at: Range<u64>) -> Result<(), Unreadable> {
+        bytes.resize((at.end - at.start) as usize, 0);
+        let read = self.disk.open(&header::file_name(segment)).and_then(|file| file.read_at(bytes, at.start));
         match read {
-            Ok(()) => Ok(bytes),
+            Ok(()) => Ok(()),
             Err(error) => match error.kind() {
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => Err(Unreadable::Damaged(segment, at.start)),
                 _ => Err(Unreadable::Io(error)),

@@ -27,10 +27,11 @@ impl Shared {
     ) -> Result<(), Unreadable> {
         let mut position = Position::clone(&segment.base);
         let mut at = Header::bytes(self.identity.partitions) as u64;
-        let mut stretch_bytes = STRETCH_BYTES;
+        // One memory for all stretches: fresh memory costs more than what is read into it.
+        let (mut stretch, mut stretch_bytes) = (Vec::new(), STRETCH_BYTES);
         while at < segment.end {
             let behind = segment.end.min(at + stretch_bytes);
-            let stretch = self.bytes(segment.number, at..behind)?;
+            self.fill(&mut stretch, segment.number, at..behind)?;
             let walked = walk(&stretch, 0, self.identity.salt, check, &mut position, |within, frame, position| {
                 each(at + within as u64, frame, &stretch[within..within + frame.bytes()], position);
             });

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Pace {
     /// Log that is read of a partition at once; one record at least. Unit: bytes. Default: 64 KiB.
     pub read_bytes: usize,
-    /// Records that run through the graph at once. Between two runs the worker listens. Default: 1024.
+    /// Records that run through the graph at once. Between two runs the worker listens. Default: 256, so that what a run makes
+    /// and drops stays in pages that the allocator keeps: with four times as many, fresh pages were half of all page faults.
     pub run_entries: usize,
     /// Shortest time from a run that came to the log's end to the next, while a commit is on its way: a run takes as long for
     /// a hundred records as for one, and the rows have to wait for that commit. Default: 10 ms.
@@ -36,7 +37,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             read_bytes: 64 << 10,
-            run_entries: 1024,
+            run_entries: 256,
             run_spacing: Duration::from_millis(10),
             rows_max: 500_000,
             backlog_records: 16_384,
