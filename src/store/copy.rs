@@ -1,4 +1,4 @@
-//! Encodes rows for `COPY … FROM STDIN (FORMAT binary)` into one buffer that is used again.
+//! Encodes rows for `COPY … FROM STDIN (FORMAT binary)` into a few buffers that are used again.
 //!
 //! A stream is: the header, rows (each its number of fields, then each field's length and bytes,
 //! length −1 for null), the trailer. Every number is big-endian.
@@ -6,9 +6,15 @@
 use super::timestamp::Timestamp;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 const TRAILER: i16 = -1;
+/// How many of those that were taken are remembered, until the first of them is used again. The connection has two that
+/// wait and one that it writes.
+const TAKEN_MAX: usize = 3;
+/// Largest buffer that is used again: one that held a large record is let go of. Unit: bytes.
+const REUSED_BYTES_MAX: usize = 1 << 20;
 
 /// Gives a text that PostgreSQL can hold: each U+0000 becomes U+FFFD.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
@@ -17,10 +23,11 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
 
 /// Appends fields to a COPY stream.
 ///
-/// State: what was encoded since the last [`take`](Self::take).
+/// State: what was encoded since the last [`take`](Self::take), and the memory of what was taken last.
 #[derive(Debug, Default)]
 pub struct CopyEncoder {
     buffer: BytesMut,
+    taken: VecDeque<Bytes>,
 }
 
 impl CopyEncoder {
@@ -114,9 +121,23 @@ impl CopyEncoder {
         self.buffer.is_empty()
     }
 
-    /// Takes what was encoded. The memory comes back to the buffer when the taker lets go of it.
+    /// Takes what was encoded. Its memory is used again if the taker has let go of it some takes later: fresh memory
+    /// would cost as much as the encoding.
     pub fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        if self.is_empty() {
+            return Bytes::new();
+        }
+        let taken = std::mem::take(&mut self.buffer).freeze();
+        if taken.len() <= REUSED_BYTES_MAX {
+            self.taken.push_back(taken.clone());
+        }
+        if self.taken.len() > TAKEN_MAX
+            && let Some(Ok(mut free)) = self.taken.pop_front().map(Bytes::try_into_mut)
+        {
+            free.clear();
+            self.buffer = free;
+        }
+        taken
     }
 }
 
@@ -144,6 +165,29 @@ mod tests {
             },
             b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x02\0\0\0\x02\xff\xfe\xff\xff\xff\xff\xff\xff",
         );
+    }
+
+    #[test]
+    fn memory_is_used_again_when_its_taker_has_let_go_of_it_and_never_before() {
+        let mut encoder = CopyEncoder::default();
+        let mut take = |value: i32| {
+            encoder.int4(value);
+            encoder.take()
+        };
+        let held: Vec<Bytes> = (0..20).map(&mut take).collect();
+        for (value, bytes) in (0i32..).zip(&held) {
+            assert_eq!(bytes[4..], value.to_be_bytes());
+        }
+        drop(held);
+        let places: Vec<_> = (0..20).map(|value| take(value).as_ptr()).skip(TAKEN_MAX).collect();
+        let distinct: std::collections::BTreeSet<_> = places.iter().collect();
+        assert!(distinct.len() <= TAKEN_MAX + 1, "{} places", distinct.len());
+
+        encoder.bytea(&vec![0; REUSED_BYTES_MAX]);
+        encoder.take();
+        (0..5).for_each(|_| encoder.row(0));
+        assert!(encoder.buffer.capacity() < REUSED_BYTES_MAX, "what is large is let go of");
+        assert!(encoder.taken.iter().all(|taken| taken.len() < REUSED_BYTES_MAX));
     }
 
     #[test]

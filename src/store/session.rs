@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Error, Statement};
 
-/// How much is encoded before it is sent. Unit: bytes.
-const SEND_BYTES: usize = 256 * 1024;
+/// How much is encoded before it is sent; a little less than a buffer that doubles as it grows, for the last row goes
+/// beyond. Unit: bytes.
+const SEND_BYTES: usize = 255 * 1024;
 /// Rows that one COPY takes. The statement timeout counts for each: were a commit's rows one COPY, a
 /// server too slow for it would be tried in vain for ever.
 const COPY_ROWS_MAX: usize = 60_000;
