@@ -305,8 +305,8 @@ impl Outputs {
         self.len() == 0
     }
 
-    /// Drops all rows. Room stays for twice as many of each kind; what is beyond that goes, for rows that came in masses
-    /// once may never do so again.
+    /// Drops all rows. Room stays for twice as many of each kind. What is beyond that goes by halves, for rows that came in
+    /// masses once may never do so again, or at every hour.
     pub fn clear(&mut self) {
         // All by name, so that a new kind of row cannot be forgotten: it would be committed twice.
         let Self { devices, series, numbers, texts, locations, partials, quarantined, released } = self;
@@ -346,9 +346,13 @@ impl Outputs {
 }
 
 fn clear<T>(rows: &mut Vec<T>) {
-    let kept = rows.len() * 2;
-    rows.clear();
-    rows.shrink_to(kept);
+    let room = (rows.len() * 2).max(rows.capacity() / 2);
+    if room < rows.capacity() {
+        // Not shrunk, which would copy what is dropped; and fresh room is no memory until it is written to.
+        *rows = Vec::with_capacity(room);
+    } else {
+        rows.clear();
+    }
 }
 
 #[cfg(test)]
@@ -356,15 +360,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleared_rows_leave_room_for_twice_as_many_of_their_kind() {
+    fn cleared_rows_leave_room_for_twice_as_many_of_their_kind_and_for_more_only_for_a_while() {
         let row = Stored { class: ClassNo(0), series: SeriesId(1), at: EventTime(0), value: 1.0 };
         let number = Placed { partition: Partition(0), offset: Offset(0), row };
         let with_numbers = |count| Outputs { numbers: vec![number.clone(); count], ..Outputs::default() };
         let mut rows = with_numbers(1000);
         rows.clear();
         assert!(rows.is_empty() && rows.numbers.capacity() >= 1000, "they may come again");
-        rows.append(&mut with_numbers(10));
-        rows.clear();
-        assert!((10..100).contains(&rows.numbers.capacity()), "they did not");
+        let mut rooms = Vec::new();
+        for _ in 0..8 {
+            rows.append(&mut with_numbers(10));
+            rows.clear();
+            rooms.push(rows.numbers.capacity());
+        }
+        assert!(rooms[0] >= 500, "they may come again a commit later: {rooms:?}");
+        assert!((10..40).contains(&rooms[7]), "they did not: {rooms:?}");
     }
 }
