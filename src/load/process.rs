@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tokio_postgres::Client;
 
 /// Kernel ticks in a second: fixed at 100 in what `/proc` shows.
-const TICKS_PER_S: f64 = 100.0;
+pub(super) const TICKS_PER_S: f64 = 100.0;
 
 /// What a process has used since it started, and what it holds.
 #[derive(Clone, Copy, PartialEq, Debug, Default, serde::Serialize)]

@@ -1,10 +1,8 @@
 //! What the machine's processors did, from `/proc/stat`. A virtual machine shares them with others of its host: what it was
 //! not given explains slow runs that nothing else explains.
 
+use super::process::TICKS_PER_S;
 use std::fs;
-
-/// Kernel ticks in a second: fixed at 100 in what `/proc` shows.
-const TICKS_PER_S: f64 = 100.0;
 
 /// Processor time of all cores since the machine started.
 #[derive(Clone, Copy, PartialEq, Debug, Default, serde::Serialize)]
