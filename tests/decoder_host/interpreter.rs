@@ -7,10 +7,9 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use weir::decoder::{DecoderInput, DecoderKind, DecoderLimits};
 
 /// Values whose types and sizes meet every branch of an instruction.
-const VALUES: &str = "[0, -0, 1, -1, 2, 3, 31, 32, 127, 128, 255, 300, 32767, 32768, -32768, -32769, 65535, 65536, 2147483647, \
-    -2147483647, -2147483648, 2147483648, 4294967295, 0.1, -1.5, 1e300, NaN, Infinity, -Infinity, true, false, null, undefined, \
-    '', '7', 'a', 5n, [], [5], [4, 'x', , {}], {length: 6, x: 7}, {get x() { return 8 }, get length() { return this.x }}, \
-    function f(p) { return p }]";
+const VALUES: &str = "[0, -0, 1, -1, 3, 31, 128, 255, 300, 32767, -32769, 65536, 2147483647, -2147483648, 2147483648, 0.1, \
+    -1.5, 1e300, NaN, -Infinity, true, false, null, undefined, '', '7', 'a', 5n, [5], [4, 'x', , {}], {length: 6, x: 7}, \
+    {get x() { return 8 }, get length() { return this.x }}, function f(p) { return p }]";
 
 /// Bodies of functions of `a` and `b`.
 const BODIES: [&str; 34] = [
@@ -81,7 +80,7 @@ fn script() -> String {
             }}
             return all.join("\n");
         }}
-        function decodeUplink(input) {{ return {{data: {{lines: lines(input.bytes[0], input.bytes[0] + 1), count: bodies.length}}}} }}
+        function decodeUplink(input) {{ return {{data: {{lines: lines(input.bytes[0], input.bytes[0] + 2), count: bodies.length}}}} }}
         "#
     )
 }
@@ -127,8 +126,8 @@ fn every_operator_gives_what_quickjs_gives() {
     };
     let count = given(0)["count"].as_f64().unwrap() as u8;
     assert!(usize::from(count) > BODIES.len());
-    for body in 0..count {
-        let (expected, _) = native(&[&script, &format!("lines({body}, {body} + 1)")]);
+    for body in (0..count).step_by(2) {
+        let (expected, _) = native(&[&script, &format!("lines({body}, {body} + 2)")]);
         let given = given(body);
         let given = given["lines"].as_str().unwrap();
         assert!(expected.lines().count() > 1000);
