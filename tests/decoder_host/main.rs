@@ -1,6 +1,7 @@
 //! The decoder host from outside, as the daemon uses it.
 
 mod hostile;
+mod interpreter;
 mod same;
 mod support;
 mod suspended;

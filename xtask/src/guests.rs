@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use crate::insertions::Insertions;
 use crate::workspace::Workspace;
 
 /// What guests are built for.
@@ -23,15 +24,36 @@ struct Guest {
     also: &'static [&'static str],
     artifact: &'static str,
     built: &'static str,
+    /// What goes into the C of its crates.
+    insertions: Option<Insertions>,
 }
 
+/// Where QuickJS's interpreter is given the part that runs simple instructions.
+const QUICKJS: Insertions = Insertions {
+    into: "rquickjs-sys/quickjs/quickjs.c",
+    places: &[
+        (
+            "/* argv[] is modified if (flags & JS_CALL_FLAG_COPY_ARGV) = 0. */\nstatic JSValue JS_CallInternal(",
+            "quickjs/simple.h",
+        ),
+        ("        SWITCH(pc) {\n", "quickjs/enter.h"),
+    ],
+};
+
 const GUESTS: [Guest; 2] = [
-    Guest { folder: "js-engine", also: &[".cargo"], artifact: "js_engine.wasm", built: "js-engine.wasm" },
+    Guest {
+        folder: "js-engine",
+        also: &[".cargo"],
+        artifact: "js_engine.wasm",
+        built: "js-engine.wasm",
+        insertions: Some(QUICKJS),
+    },
     Guest {
         folder: "examples/milesight-am307",
         also: &[".cargo", "kit"],
         artifact: "milesight_am307.wasm",
         built: "milesight-am307.wasm",
+        insertions: None,
     },
 ];
 
@@ -82,11 +104,22 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 
 fn build(decoders: &Path, guest: &Guest, workspace: &Workspace) -> Result<()> {
     let target = workspace.target()?.join("guests");
+    let hash = source_hash(decoders, guest)?;
     let hidden = hidden_folders(decoders, &target)?;
     let rust: Vec<_> = hidden.iter().map(|(from, to)| format!("\"--remap-path-prefix={from}={to}\"")).collect();
-    let c: Vec<_> = hidden.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--locked"])
+    let mut c: Vec<_> = hidden.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
+    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked"]);
+    if let Some(insertions) = &guest.insertions {
+        let crates = target.join("crates");
+        insertions.copy_crates(&decoders.join(guest.folder), &crates, &mut cargo())?;
+        command.args(["--config", "source.crates-io.replace-with=\"guests\""]);
+        command.args(["--config", &format!("source.guests.directory=\"{}\"", crates.display())]);
+        // Cargo does not look whether copied crates have changed, but whether this has.
+        c.push(format!("-DWEIR_SOURCES=0x{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]));
+    }
+    let status = command
         // Joined to the flags of `.cargo/config.toml`, which a variable of the environment would replace.
         .args(["--config", &format!("target.{TARGET}.rustflags=[{}]", rust.join(", "))])
         .current_dir(decoders.join(guest.folder))
@@ -99,7 +132,7 @@ fn build(decoders: &Path, guest: &Guest, workspace: &Workspace) -> Result<()> {
     }
     let artifact = target.join(TARGET).join("release").join(guest.artifact);
     let mut wasm = fs::read(&artifact).with_context(|| format!("cannot read {}", artifact.display()))?;
-    append_section(&mut wasm, &source_hash(decoders, guest)?);
+    append_section(&mut wasm, &hash);
     let built = decoders.join("built").join(guest.built);
     fs::write(&built, wasm).with_context(|| format!("cannot write {}", built.display()))
 }
@@ -127,6 +160,9 @@ fn source_hash(decoders: &Path, guest: &Guest) -> Result<[u8; 32]> {
     }
     files.sort();
     let mut hasher = Sha256::new();
+    for (place, file) in guest.insertions.iter().flat_map(|insertions| insertions.places) {
+        hasher.update(format!("{place:?} {file:?}"));
+    }
     for file in files {
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.strip_prefix(decoders).context("guests lie in decoders/")?.to_string_lossy().into_owned();
@@ -146,7 +182,10 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             if path.file_name().is_some_and(|name| name != "target") {
                 collect(&path, files)?;
             }
-        } else if path.extension().is_some_and(|extension| ["rs", "js", "toml", "lock"].iter().any(|read| extension == *read)) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["rs", "js", "toml", "lock", "h"].iter().any(|read| extension == *read))
+        {
             files.push(path);
         }
     }

@@ -5,6 +5,7 @@
 mod demo;
 mod fuzz;
 mod guests;
+mod insertions;
 mod interrupts;
 mod process;
 mod servers;
