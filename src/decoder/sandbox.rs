@@ -371,14 +371,14 @@ fn restore_plain(memory: &mut [u8], cards: &mut [u8], image: &[u8]) {
         if marks.iter().fold(0, |any, mark| any | mark) == 0 {
             continue;
         }
-        for (word, marks) in marks.chunks_exact_mut(WORD).enumerate() {
-            if marks.iter().fold(0, |any, mark| any | mark) == 0 {
-                continue;
-            }
-            for (index, mark) in marks.iter_mut().enumerate().filter(|(_, mark)| **mark != 0) {
+        for (word, marks) in marks.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
+            let mut marked = u64::from_le_bytes(*marks);
+            while marked != 0 {
+                let index = marked.trailing_zeros() as usize / 8;
                 let at = (group * GROUP + word * WORD + index) * CARD_BYTES;
-                memory[at..at + CARD_BYTES].copy_from_slice(&image[at..at + CARD_BYTES]);
-                *mark = 0;
+                memory[at..][..CARD_BYTES].copy_from_slice(&image[at..][..CARD_BYTES]);
+                marked &= !(0xff << (index * 8));
+                marks[index] = 0;
             }
         }
     }

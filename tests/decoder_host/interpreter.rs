@@ -87,7 +87,7 @@ fn script() -> String {
 
 /// Evaluates in a native runtime, without anything of weir: gives the last value as a text, and how often the runtime
 /// asked whether to go on.
-fn native(sources: &[&str]) -> (String, u32) {
+pub(crate) fn native(sources: &[&str]) -> (String, u32) {
     extern "C" fn count(_: *mut qjs::JSRuntime, asked: *mut c_void) -> c_int {
         // SAFETY: it is the counter below, which outlives the runtime and is looked at by nobody meanwhile.
         unsafe { *asked.cast::<u32>() += 1 };

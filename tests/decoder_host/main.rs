@@ -2,6 +2,7 @@
 
 mod hostile;
 mod interpreter;
+mod results;
 mod same;
 mod support;
 mod suspended;

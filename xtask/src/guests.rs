@@ -28,7 +28,7 @@ struct Guest {
     insertions: Option<Insertions>,
 }
 
-/// Where QuickJS's interpreter is given the part that runs simple instructions.
+/// Where QuickJS is given what runs simple instructions, and what reads plain objects.
 const QUICKJS: Insertions = Insertions {
     into: "rquickjs-sys/quickjs/quickjs.c",
     places: &[
@@ -36,6 +36,7 @@ const QUICKJS: Insertions = Insertions {
             "/* argv[] is modified if (flags & JS_CALL_FLAG_COPY_ARGV) = 0. */\nstatic JSValue JS_CallInternal(",
             "quickjs/simple.h",
         ),
+        ("static inline __exception int js_poll_interrupts(JSContext *ctx)\n", "quickjs/plain.h"),
         ("        SWITCH(pc) {\n", "quickjs/enter.h"),
     ],
 };

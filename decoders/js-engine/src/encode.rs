@@ -11,7 +11,8 @@
 //! | 7 | a date | milliseconds since the Unix epoch, f64 (NaN: an invalid date) |
 
 use rquickjs::function::This;
-use rquickjs::{Ctx, Error, Function, Object, String, Value, qjs};
+use rquickjs::{Array, BigInt, Ctx, Error, Function, Object, String, Type, Value, qjs};
+use std::ffi::c_int;
 
 /// Deepest nesting of a result.
 const DEPTH_MAX: u32 = 32;
@@ -56,49 +57,67 @@ impl<'o> Encoder<'o> {
         if depth > DEPTH_MAX {
             return Err(Refused::Result(format!("the result nests deeper than {DEPTH_MAX} levels: return plain fields")));
         }
-        if let Some(number) = value.as_number() {
-            self.tagged(3, &number.to_le_bytes())
-        } else if let Some(truth) = value.as_bool() {
-            self.tag(1 + u8::from(truth))
-        } else if let Some(text) = value.as_string() {
-            self.tag(4)?;
-            self.text(text)
-        } else if let Some(integer) = value.as_big_int() {
-            let number = integer.clone().to_i64().map_or(f64::NAN, |integer| integer as f64);
-            self.tagged(3, &number.to_le_bytes())
-        } else if value.is_promise() {
-            Err(Refused::Result("the decoder returned a promise: make it a plain function, not an async one".into()))
-        } else if value.is_function() {
-            self.tag(0)
-        } else if let Some(list) = value.as_array() {
-            self.tag(5)?;
-            self.count(list.len())?;
-            list.iter::<Value<'_>>().try_for_each(|item| self.nested(&item?, depth + 1))
-        } else if let Some(object) = value.as_object() {
-            if is_date(value) { self.date(object) } else { self.object(object, depth) }
-        } else {
-            self.tag(0)
+        if let Some(number) = number(value.as_raw()) {
+            return self.tagged(3, &number.to_le_bytes());
+        }
+        if depth < DEPTH_MAX && let Some(plain) = Plain::of(value) {
+            return self.plain(&plain, depth);
+        }
+        match value.type_of() {
+            Type::Bool => self.tag(1 + u8::from(value.as_bool() == Some(true))),
+            Type::String => {
+                self.tag(4)?;
+                self.text(&value.get()?)
+            }
+            Type::BigInt => {
+                let number = value.get::<BigInt<'_>>()?.to_i64().map_or(f64::NAN, |integer| integer as f64);
+                self.tagged(3, &number.to_le_bytes())
+            }
+            Type::Promise => Err(Refused::Result("the decoder returned a promise: make it a plain function, not an async one".into())),
+            _ if value.is_function() => self.tag(0),
+            Type::Array => {
+                let list: Array<'_> = value.get()?;
+                self.tag(5)?;
+                self.count(list.len())?;
+                list.iter::<Value<'_>>().try_for_each(|item| self.nested(&item?, depth + 1))
+            }
+            _ => match value.as_object() {
+                Some(date) if is_date(value) => self.date(date),
+                Some(object) => self.object(object, depth),
+                None => self.tag(0),
+            },
         }
     }
 
-    /// Reads the properties by QuickJS's own functions: most of what an uplink's result holds are numbers, and a
-    /// handle for each name and value would cost more than reading them.
-    fn object(&mut self, object: &Object<'_>, depth: u32) -> Result<(), Refused> {
+    /// Most results are one object of numbers and texts: a list of its names and a handle for each would cost more than
+    /// reading them.
+    fn plain(&mut self, plain: &Plain<'_, '_>, depth: u32) -> Result<(), Refused> {
         self.tag(6)?;
         let at = self.out.len();
         self.count(0)?;
+        let mut count = 0_u32;
+        for (name, value) in (0..plain.places).filter_map(|place| plain.property(place)) {
+            count += 1;
+            self.lengthy(name)?;
+            match number(value) {
+                Some(number) => self.tagged(3, &number.to_le_bytes())?,
+                None => self.nested(&plain.handle(value), depth + 1)?,
+            }
+        }
+        self.out[at..at + 4].copy_from_slice(&count.to_le_bytes());
+        Ok(())
+    }
+
+    fn object(&mut self, object: &Object<'_>, depth: u32) -> Result<(), Refused> {
+        self.tag(6)?;
         let properties = Properties::of(object)?;
+        self.count(properties.len as usize)?;
         let ctx = object.ctx();
         for property in properties.names() {
             self.key(ctx, property.atom)?;
-            // SAFETY: object, atom and context are alive; the value that comes back is owned by `Value` at once
-            // or, where it is a number, owns nothing.
+            // SAFETY: object, atom and context are alive; the value that comes back is owned by `Value` at once.
             let value = unsafe {
                 let value = qjs::JS_GetProperty(ctx.as_raw().as_ptr(), object.as_raw(), property.atom);
-                if depth < DEPTH_MAX && qjs::JS_IsNumber(value) {
-                    self.tagged(3, &number(value).to_le_bytes())?;
-                    continue;
-                }
                 if qjs::JS_IsException(value) {
                     return Err(Error::Exception.into());
                 }
@@ -106,7 +125,6 @@ impl<'o> Encoder<'o> {
             };
             self.nested(&value, depth + 1)?;
         }
-        self.out[at..at + 4].copy_from_slice(&properties.len.to_le_bytes());
         Ok(())
     }
 
@@ -196,10 +214,62 @@ impl Drop for Properties<'_, '_> {
     }
 }
 
-/// SAFETY: the value is a number.
-unsafe fn number(value: qjs::JSValue) -> f64 {
-    // SAFETY: as above.
-    unsafe { if qjs::JS_IsInt(value) { f64::from(qjs::JS_VALUE_GET_INT(value)) } else { qjs::JS_VALUE_GET_FLOAT64(value) } }
+/// An object that can be read where it lies (see `quickjs/plain.h`).
+struct Plain<'a, 'js> {
+    object: &'a Value<'js>,
+    places: c_int,
+}
+
+impl<'a, 'js> Plain<'a, 'js> {
+    fn of(object: &'a Value<'js>) -> Option<Self> {
+        // SAFETY: value and context are alive, and the call only looks at them.
+        let places = unsafe { weir_plain_places(object.ctx().as_raw().as_ptr(), object.as_raw()) };
+        (places >= 0).then_some(Self { object, places })
+    }
+
+    /// Gives the name and the value in a place, which the object owns; nothing where none is to be told of.
+    fn property(&self, place: c_int) -> Option<(&'a [u8], qjs::JSValue)> {
+        let (mut name, mut len, mut value) = (std::ptr::null(), 0, qjs::JS_UNDEFINED);
+        let ctx = self.object.ctx().as_raw().as_ptr();
+        // SAFETY: the object has such a place, for reading values that are no objects changes nothing; a name lives as long as
+        // its object.
+        unsafe {
+            weir_plain_property(ctx, self.object.as_raw(), place, &raw mut name, &raw mut len, &raw mut value)
+                .then(|| (std::slice::from_raw_parts(name, len as usize), value))
+        }
+    }
+
+    /// Gives a handle of a value that the object owns.
+    fn handle(&self, value: qjs::JSValue) -> Value<'js> {
+        let ctx = self.object.ctx();
+        // SAFETY: value and context are alive; the handle has a reference of its own.
+        unsafe { Value::from_raw(ctx.clone(), qjs::JS_DupValue(ctx.as_raw().as_ptr(), value)) }
+    }
+}
+
+unsafe extern "C" {
+    fn weir_plain_places(ctx: *mut qjs::JSContext, value: qjs::JSValue) -> c_int;
+    fn weir_plain_property(
+        ctx: *mut qjs::JSContext,
+        value: qjs::JSValue,
+        place: c_int,
+        name: *mut *const u8,
+        len: *mut u32,
+        found: *mut qjs::JSValue,
+    ) -> bool;
+}
+
+fn number(value: qjs::JSValue) -> Option<f64> {
+    // SAFETY: the parts of a value are read as what its tag says.
+    unsafe {
+        if qjs::JS_IsInt(value) {
+            Some(f64::from(qjs::JS_VALUE_GET_INT(value)))
+        } else if qjs::JS_IsNumber(value) {
+            Some(qjs::JS_VALUE_GET_FLOAT64(value))
+        } else {
+            None
+        }
+    }
 }
 
 fn is_date(value: &Value<'_>) -> bool {

@@ -15,6 +15,9 @@ use std::mem::{ManuallyDrop, forget};
 const STACK_BYTES: usize = 192 * 1024;
 /// Room kept for the input and the output of a call. Unit: bytes.
 const BUFFER_BYTES: usize = 320 * 1024;
+/// Room that the memory has for a script when decoding begins. The host looks at all of the memory after each uplink, and decoders
+/// take some kilobytes; one that takes more has the memory grow, for which it is loaded anew. Unit: bytes.
+const ROOM_BYTES: usize = 1 << 20;
 /// QuickJS has an arena for every multiple of this size. Unit: bytes.
 const SMALL_STEP_BYTES: usize = 16;
 /// Largest block that comes from an arena. Unit: bytes.
@@ -42,7 +45,10 @@ impl Names {
 pub struct Engine {
     runtime: Runtime,
     context: Context,
-    entry: Option<Persistent<Function<'static>>>,
+    /// The entry point, kept alive and as QuickJS calls it.
+    entry: Option<(Persistent<Function<'static>>, qjs::JSValue)>,
+    /// An object like those that decoders return: while it lives, theirs need no shape of their own.
+    like: Option<Persistent<Object<'static>>>,
     names: Names,
     /// Bytes that a script may add to what the runtime itself has taken.
     heap: usize,
@@ -76,6 +82,7 @@ impl Engine {
             runtime,
             context,
             entry: None,
+            like: None,
             names,
             heap,
             heap_end,
@@ -106,7 +113,8 @@ impl Engine {
                 evaluate(&ctx, input.as_slice(), "decoder.js").and_then(|_| evaluate(&ctx, include_str!("entry.js"), "entry.js"));
             match found.map(Value::into_function) {
                 Ok(Some(function)) => {
-                    *entry = Some(Persistent::save(&ctx, function));
+                    let raw = function.as_raw();
+                    *entry = Some((Persistent::save(&ctx, function), raw));
                     Status::Done
                 }
                 Ok(None) => {
@@ -123,14 +131,13 @@ impl Engine {
         })
     }
 
-    /// Gathers garbage and makes room for what decoding will allocate: the heap, and a quarter for the
-    /// gaps in it.
+    /// Gathers garbage and makes room for what decoding will allocate.
     pub fn seal(&mut self) {
         self.input = Vec::with_capacity(BUFFER_BYTES);
         self.output = Vec::with_capacity(BUFFER_BYTES);
         self.runtime.run_gc();
         self.runtime.set_memory_limit(usize::MAX);
-        let room = self.heap + self.heap / 4;
+        let room = self.heap.min(ROOM_BYTES);
         self.context.with(|ctx| {
             // SAFETY: the block is freed at once by the allocator that gave it; a null one is fine
             // to free. The allocator keeps what it took from the memory.
@@ -140,6 +147,7 @@ impl Engine {
             }
         });
         self.keep_arenas();
+        self.like = self.context.with(|ctx| like(&ctx).map(|like| Persistent::save(&ctx, like)).ok());
         self.runtime.set_memory_limit(self.heap_end);
         // A collection costs as much as many uplinks, and what an uplink leaves is undone anyway.
         self.runtime.set_gc_threshold(self.heap_end);
@@ -161,14 +169,14 @@ impl Engine {
     pub fn decode(&mut self) -> Status {
         let Self { context, entry, names, input, output, .. } = self;
         output.clear();
-        let (Some(entry), Some(call)) = (entry.clone(), Call::read(input)) else {
+        let (Some((_, entry)), Some(call)) = (entry.as_ref(), Call::read(input)) else {
             output.extend_from_slice(b"the host called decode without a script or with a malformed input");
             return Status::Invalid;
         };
         ambient::set_steps(call.steps);
         ambient::set_now_ms(call.recv_time_ms);
         ambient::set_seed(call.seed);
-        context.with(|ctx| match run(&ctx, entry, *names, &call, output) {
+        context.with(|ctx| match run(&ctx, *entry, *names, &call, output) {
             Ok(status) => status,
             Err(Refused::Thrown(error)) => explain(&ctx, error, output),
             Err(Refused::Result(text)) => {
@@ -187,10 +195,17 @@ fn evaluate<'js>(ctx: &Ctx<'js>, source: impl Into<Vec<u8>>, name: &str) -> rqui
     ctx.eval_with_options(source, options)
 }
 
+/// Makes an object like those that decoders return.
+fn like<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
+    let like = Object::new(ctx.clone())?;
+    like.set("data", Value::new_undefined(ctx.clone()))?;
+    Ok(like)
+}
+
 /// Calls the entry point and encodes what it gives.
 fn run<'js>(
     ctx: &Ctx<'js>,
-    entry: Persistent<Function<'static>>,
+    entry: qjs::JSValue,
     names: Names,
     call: &Call<'_>,
     output: &mut Vec<u8>,
@@ -198,13 +213,13 @@ fn run<'js>(
     // What would be freed by the end of the call is undone behind it: neither the input nor the result is freed.
     let bytes = array(ctx, call.frame)?;
     forget(bytes.clone());
-    let variables = Object::new(ctx.clone())?;
-    for (name, text) in &call.variables {
-        variables.set(*name, *text)?;
-    }
-    forget(variables.clone());
-    let fport = call.fport.map_or(Value::new_undefined(ctx.clone()), |fport| Value::new_int(ctx.clone(), fport.into()));
-    let result: Value<'js> = entry.restore(ctx)?.call((bytes, fport, call.recv_time_ms, variables))?;
+    let fport = call.fport.map_or(qjs::JS_UNDEFINED, |fport| qjs::JS_MKVAL(qjs::JS_TAG_INT, fport.into()));
+    let variables = variables(ctx, call)?;
+    let mut arguments = [bytes.as_raw(), fport, qjs::JS_NewFloat64(call.recv_time_ms), variables];
+    // SAFETY: function, arguments and context are alive; what QuickJS gives is owned by `Value`.
+    let result = unsafe {
+        owned(ctx, qjs::JS_Call(ctx.as_raw().as_ptr(), entry, qjs::JS_UNDEFINED, arguments.len() as _, arguments.as_mut_ptr()))?
+    };
     let result = ManuallyDrop::new(result);
     let mut encoder = Encoder::new(output, call.result_max);
     let Some(result) = result.as_object().filter(|_| !result.is_promise()) else {
@@ -220,6 +235,18 @@ fn run<'js>(
     encoder.count(warnings.as_array().map_or(0, Array::len))?;
     encoder.value(&property(result, names.data)?)?;
     Ok(Status::Done)
+}
+
+/// Makes the object of the device's variables; nothing where it has none.
+fn variables(ctx: &Ctx<'_>, call: &Call<'_>) -> rquickjs::Result<qjs::JSValue> {
+    if call.variables.is_empty() {
+        return Ok(qjs::JS_UNDEFINED);
+    }
+    let variables = Object::new(ctx.clone())?;
+    for (name, text) in &call.variables {
+        variables.set(*name, *text)?;
+    }
+    Ok(ManuallyDrop::new(variables).as_raw())
 }
 
 fn property<'js>(object: &Object<'js>, name: qjs::JSAtom) -> rquickjs::Result<Value<'js>> {

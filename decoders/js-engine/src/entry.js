@@ -1,5 +1,6 @@
 // Finds the one entry point of a script, the newest convention first, and gives a function that
 // calls it and returns {data, errors, warnings}. The script may hold several: only one is ever run.
+// A device without variables comes with none.
 (function () {
   "use strict";
   var exported = typeof module === "object" && module !== null && typeof module.exports === "object" && module.exports || {};
@@ -8,8 +9,14 @@
   };
   var decodeUplink_ = find(typeof decodeUplink === "undefined" ? undefined : decodeUplink, "decodeUplink");
   if (decodeUplink_) {
+    // Made once: what an uplink does to it is undone behind it.
+    var input = { bytes: undefined, fPort: undefined, recvTime: new Date(0), variables: {} };
     return function (bytes, fPort, recvTime, variables) {
-      var result = decodeUplink_({ bytes: bytes, fPort: fPort, recvTime: new Date(recvTime), variables: variables });
+      input.bytes = bytes;
+      input.fPort = fPort;
+      input.recvTime.setTime(recvTime);
+      if (variables) input.variables = variables;
+      var result = decodeUplink_(input);
       if (typeof result !== "object" || result === null) {
         throw new TypeError("decodeUplink returned " + result + ": return {data: {...}}");
       }
@@ -18,7 +25,7 @@
   }
   var Decode_ = find(typeof Decode === "undefined" ? undefined : Decode, "Decode");
   if (Decode_) {
-    return function (bytes, fPort, recvTime, variables) { return { data: Decode_(fPort, bytes, variables) }; };
+    return function (bytes, fPort, recvTime, variables) { return { data: Decode_(fPort, bytes, variables || {}) }; };
   }
   var Decoder_ = find(typeof Decoder === "undefined" ? undefined : Decoder, "Decoder");
   if (Decoder_) {
