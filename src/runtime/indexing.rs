@@ -6,9 +6,12 @@ use crate::store::Store;
 use crate::store::maintenance::{Filling, Indexer};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
-/// How often the backlog is looked at, and chunks while there is one: who reads a series reads all that came since.
+/// How often the backlog is looked at in the steady state.
 const PERIOD: Duration = Duration::from_millis(200);
+/// How long chunks are left alone while there is a backlog and nothing is committed.
+const BULK_PERIOD: Duration = Duration::from_secs(1);
 /// Looks at the backlog for one look at the chunks in the steady state.
 const STEADY_LOOKS: u32 = 50;
 /// So many records are a backlog: several seconds of work. Unit: records.
@@ -21,10 +24,12 @@ pub(super) async fn run(store: Store, log: Log, view: Arc<View>) {
     let mut indexer = Indexer::new(&store);
     let mut filling = None;
     let mut looks = 0;
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        period.tick().await;
+        match filling {
+            // Who reads a series reads all rows that no summary speaks of: those of a commit get theirs at once.
+            Some(Filling::Bulk) => drop(timeout(BULK_PERIOD, view.next_commit()).await),
+            _ => sleep(PERIOD).await,
+        }
         // Before the partitions are taken nobody knows what of the log is committed.
         let Some(backlog) = view.backlog(|partition| log.end(partition)) else { continue };
         let now = next(filling, backlog);

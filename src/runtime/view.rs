@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use tokio::sync::Notify;
 
 /// The live figures of all partitions.
 pub struct View {
@@ -18,6 +19,7 @@ pub struct View {
     troubles: Troubles,
     suspended: SuspendedDecoders,
     last_commit_rows: AtomicU64,
+    commits: Notify,
     chunks_waiting: AtomicU64,
     /// What uplinks within quotas came to, until the meter takes it.
     metered: Mutex<BTreeMap<TenantNo, Metered>>,
@@ -86,6 +88,7 @@ impl View {
             troubles: Troubles::default(),
             suspended: SuspendedDecoders::default(),
             last_commit_rows: AtomicU64::new(0),
+            commits: Notify::new(),
             chunks_waiting: AtomicU64::new(0),
             metered: Mutex::default(),
         }
@@ -158,6 +161,12 @@ impl View {
     /// A commit of so many rows reached the database.
     pub fn commit_rows(&self, rows: usize) {
         self.last_commit_rows.store(rows as u64, Ordering::Relaxed);
+        self.commits.notify_one();
+    }
+
+    /// Waits for a commit that reached the database since this was last awaited. For one waiter.
+    pub async fn next_commit(&self) {
+        self.commits.notified().await;
     }
 
     /// So many chunks wait for their index.

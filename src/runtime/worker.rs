@@ -382,13 +382,13 @@ impl Worker {
 
     fn committed(&mut self) {
         let Some(commit) = self.retained.committed() else { return };
-        self.view.commit_rows(commit.outputs.len());
         for advance in &commit.advances {
             if let Some(owned) = self.owned.iter_mut().find(|o| o.partition == advance.partition) {
                 owned.committed = advance.to;
             }
             self.view.committed(advance.partition, advance.to);
         }
+        self.view.commit_rows(commit.outputs.len());
         if let Some(commit) = Arc::into_inner(commit) {
             self.pending.reuse(commit.outputs);
         }

@@ -3,8 +3,9 @@
 
 use crate::support::{Bench, decode, decode_uplink, uplink};
 use dataflows::model::{Decoding, EventTime, Offset, Reason, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use weir::decoder::{DecoderKind, DecoderLimits, Decoders, templates};
+use weir::decoder::{DecoderInput, DecoderKind, DecoderLimits, Decoders, templates};
 
 const AMBIENT: &str = "function decodeUplink(input) { return {data: {
     random: Math.random(), again: Math.random(), now: Date.now(), iso: new Date().toISOString(), date: Date(),
@@ -111,4 +112,31 @@ fn warnings_are_counted_and_no_reason_to_set_aside() {
     let decoding = bench.script("function decodeUplink() { return {data: {x: 1}, warnings: ['low battery', 'old']} }");
     assert_eq!(bench.decode(decoding, &[]).unwrap().measurements.len(), 1);
     assert_eq!(bench.worker.warnings(), 2);
+}
+
+#[test]
+fn a_device_without_variables_has_an_empty_object() {
+    let (bench, variables) = (Bench::open(DecoderLimits::default()), BTreeMap::new());
+    let input = DecoderInput { fport: None, bytes: &[1], recv_time_us: 5_000, variables: &variables };
+    let scripts = [
+        "function decodeUplink(input) { return {data: {given: JSON.stringify(input), port: String(input.fPort)}} }",
+        "function Decode(fPort, bytes, variables) { return {given: JSON.stringify({bytes, recvTime: new Date(), variables}), port: String(fPort)} }",
+    ];
+    for script in scripts {
+        let tried = bench.decoders.decode_once(DecoderKind::JavaScript, script.as_bytes(), &input).unwrap();
+        let given = r#"{"bytes":[1],"recvTime":"1970-01-01T00:00:00.005Z","variables":{}}"#;
+        assert_eq!(tried.result, serde_json::json!({ "given": given, "port": "undefined" }), "{script}");
+    }
+}
+
+#[test]
+fn a_script_may_take_more_memory_than_it_finds() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let large = bench.script(
+        "var kept = []; function decodeUplink() { kept.push(new Array(300000).fill(kept.length)); return {data: {n: kept.length}} }",
+    );
+    for uplink in 0..5 {
+        let decoded = bench.decode(large, &[uplink]).unwrap();
+        assert_eq!(decoded.measurements[0].value, Value::Number(1.0), "uplink {uplink}");
+    }
 }
