@@ -67,6 +67,18 @@ fn next(before: Option<Filling>, backlog: u64) -> Filling {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_commit_is_heard_of_once_also_by_who_was_busy() {
+        let view = View::new(1);
+        view.commit_rows(7);
+        view.commit_rows(8);
+        view.next_commit().await;
+        let again = timeout(Duration::ZERO, view.next_commit()).await;
+        assert!(again.is_err(), "both were heard of");
+        view.commit_rows(9);
+        view.next_commit().await;
+    }
+
     #[test]
     fn a_backlog_lasts_until_it_is_nearly_gone() {
         let check = |before, backlog, expected| assert_eq!(next(before, backlog), expected, "{before:?} {backlog}");

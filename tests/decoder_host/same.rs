@@ -140,3 +140,68 @@ fn a_script_may_take_more_memory_than_it_finds() {
         assert_eq!(decoded.measurements[0].value, Value::Number(1.0), "uplink {uplink}");
     }
 }
+
+#[test]
+fn what_a_script_replaces_or_calls_again_is_as_it_would_be_without_weir() {
+    let (bench, variables) = (Bench::open(DecoderLimits::default()), BTreeMap::new());
+    let input = DecoderInput { fport: Some(7), bytes: &[1, 2], recv_time_us: 5_000, variables: &variables };
+    let cases = [
+        (
+            "var D = Date; Date = class extends D { constructor(...a) { super(...a); this.made = D.prototype.getTime.call(this) } };
+             function decodeUplink(input) { return {data: {x: input.recvTime.made}} }",
+            "5",
+        ),
+        ("Date = function (ms) { this.ms = ms }; function decodeUplink(input) { return {data: {x: input.recvTime.ms}} }", "5"),
+        (
+            "Date.prototype.setTime = function () { throw 1 };
+             function decodeUplink(input) { return {data: {x: input.recvTime.getTime()}} }",
+            "5",
+        ),
+        (
+            "var n = 0; Object.defineProperty(Object.prototype, 'data', {configurable: true, set() { n++ }});
+             function decodeUplink() { return Object.create(null, {data: {value: {x: n}, enumerable: true}}) }",
+            "0",
+        ),
+        (
+            "Object.defineProperty(Object.prototype, 'data', {value: 1});
+             function decodeUplink() { return {data: {x: 2}} }",
+            "2",
+        ),
+        (
+            "Error.prepareStackTrace = function (error, sites) { return sites };
+             var depth = 0;
+             function decodeUplink(input) {
+                 if (depth++) return {data: {}};
+                 new Error().stack[1].getFunction()([9], 8, 0, undefined);
+                 return {data: {x: depth + ' ' + input.fPort + ' ' + input.bytes.length + ' ' + input.recvTime.getTime()}};
+             }",
+            r#""2 7 2 5""#,
+        ),
+    ];
+    for (script, expected) in cases {
+        let tried = bench.decoders.decode_once(DecoderKind::JavaScript, script.as_bytes(), &input).unwrap();
+        let given: f64 = tried.result["x"].as_f64().unwrap_or(f64::NAN);
+        let given = if given.is_nan() { tried.result["x"].to_string() } else { given.to_string() };
+        assert_eq!(given, expected, "{script}");
+    }
+}
+
+#[test]
+fn what_a_script_does_to_its_input_is_undone() {
+    let mut bench = Bench::open(DecoderLimits::default());
+    let script = bench.script(
+        "function decodeUplink(input) {
+             var seen = [input.kept, input.variables.kept, input.recvTime.kept, Object.isFrozen(input), input.bytes.length, input.fPort];
+             input.variables.kept = input.recvTime.kept = input.kept = 1;
+             input.bytes.push(9);
+             input.fPort = 8;
+             Object.freeze(input);
+             return {data: {seen: JSON.stringify(seen)}};
+         }",
+    );
+    for uplink in 0..3 {
+        let decoded = bench.decode(script, &[1, 2]).unwrap();
+        let seen = Value::Text("[null,null,null,false,2,85]".into());
+        assert_eq!(decoded.measurements[0].value, seen, "uplink {uplink}");
+    }
+}

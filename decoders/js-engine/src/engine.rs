@@ -7,6 +7,7 @@ use crate::input::Call;
 use rquickjs::allocator::RustAllocator;
 use rquickjs::context::EvalOptions;
 use rquickjs::convert::Coerced;
+use rquickjs::object::Property;
 use rquickjs::{Array, Context, Ctx, Exception, FromJs, Function, Object, Persistent, Runtime, Value, qjs};
 use std::mem::{ManuallyDrop, forget};
 
@@ -147,7 +148,7 @@ impl Engine {
             }
         });
         self.keep_arenas();
-        self.like = self.context.with(|ctx| like(&ctx).map(|like| Persistent::save(&ctx, like)).ok());
+        self.like = self.context.with(|ctx| like(&ctx).map(|like| Persistent::save(&ctx, like)).map_err(|_| ctx.catch()).ok());
         self.runtime.set_memory_limit(self.heap_end);
         // A collection costs as much as many uplinks, and what an uplink leaves is undone anyway.
         self.runtime.set_gc_threshold(self.heap_end);
@@ -198,7 +199,8 @@ fn evaluate<'js>(ctx: &Ctx<'js>, source: impl Into<Vec<u8>>, name: &str) -> rqui
 /// Makes an object like those that decoders return.
 fn like<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
     let like = Object::new(ctx.clone())?;
-    like.set("data", Value::new_undefined(ctx.clone()))?;
+    // Defined and not set, for which a script may have a setter.
+    like.prop("data", Property::from(Value::new_undefined(ctx.clone())).writable().configurable().enumerable())?;
     Ok(like)
 }
 

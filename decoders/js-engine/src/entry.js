@@ -9,12 +9,14 @@
   };
   var decodeUplink_ = find(typeof decodeUplink === "undefined" ? undefined : decodeUplink, "decodeUplink");
   if (decodeUplink_) {
-    // Made once: what an uplink does to it is undone behind it.
-    var input = { bytes: undefined, fPort: undefined, recvTime: new Date(0), variables: {} };
+    // Made before the image is taken, so that the first call of an uplink need not make it.
+    var ready = { bytes: undefined, fPort: undefined, recvTime: undefined, variables: {} };
     return function (bytes, fPort, recvTime, variables) {
+      var input = ready || { bytes: undefined, fPort: undefined, recvTime: undefined, variables: {} };
+      ready = undefined;
       input.bytes = bytes;
       input.fPort = fPort;
-      input.recvTime.setTime(recvTime);
+      input.recvTime = new Date(recvTime);
       if (variables) input.variables = variables;
       var result = decodeUplink_(input);
       if (typeof result !== "object" || result === null) {
