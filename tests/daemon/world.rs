@@ -167,7 +167,15 @@ impl World {
     /// Panics: unless the tables hold all that was acknowledged, once and right.
     pub(crate) async fn assert_verified(&mut self) {
         let verified = self.verified().await;
-        assert!(verified.ok, "{:#?}\n{:#?}", verified.differences, verified.examples);
+        if !verified.ok {
+            panic!("{:#?}\n{:#?}\nset aside: {:#?}", verified.differences, verified.examples, self.set_aside().await);
+        }
+    }
+
+    /// Gives what was set aside beside payloads that are meant to be bad: what is missing may be there.
+    async fn set_aside(&self) -> Vec<String> {
+        let sql = "SELECT concat_ws(' ', log_time, device, field, reason, detail) FROM quarantine ORDER BY log_time LIMIT 200";
+        self.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 
     /// Panics: unless the fleet's series hold what was acknowledged, once and right; others may have sent too, which
