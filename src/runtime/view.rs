@@ -158,7 +158,7 @@ impl View {
         std::mem::take(&mut self.metered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A commit of so many rows reached the database.
+    /// A commit of so many rows reached the database; told after how far it brought each partition.
     pub fn commit_rows(&self, rows: usize) {
         self.last_commit_rows.store(rows as u64, Ordering::Relaxed);
         self.commits.notify_one();
