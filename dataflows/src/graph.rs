@@ -145,7 +145,7 @@ impl Graph {
     /// until all is done, and gives the rows.
     ///
     /// Panics: when a record belongs to a partition that the graph does not own.
-    pub fn run(&mut self, entries: Vec<Entry>) -> Outputs {
+    pub fn run(&mut self, entries: impl IntoIterator<Item = Entry>) -> Outputs {
         let mut rows = Outputs::default();
         self.run_into(entries, &mut rows);
         rows
@@ -154,7 +154,7 @@ impl Graph {
     /// As [`Graph::run`]; adds the rows to `rows`, behind those that are there.
     ///
     /// Panics: when a record belongs to a partition that the graph does not own.
-    pub fn run_into(&mut self, entries: Vec<Entry>, rows: &mut Outputs) {
+    pub fn run_into(&mut self, entries: impl IntoIterator<Item = Entry>, rows: &mut Outputs) {
         std::mem::swap(rows, &mut self.rows.borrow_mut());
         let mut with_uplinks = BTreeSet::new();
         for entry in entries {

@@ -57,6 +57,11 @@ impl Block {
         frame::records(&self.bytes[part.at.clone()]).map(|record| self.bytes.slice_ref(record))
     }
 
+    /// Gives its memory back for another block; none where records still share it.
+    pub(super) fn into_memory(self) -> Option<Vec<u8>> {
+        self.bytes.try_into_mut().ok().map(Vec::from)
+    }
+
     /// Size on disk. Unit: bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()

@@ -31,26 +31,27 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
         })
     }
 
-    /// Takes a value of `bytes` in, in place of one with its key.
-    pub(super) fn put(&self, key: K, value: Arc<V>, bytes: usize) {
+    /// Takes a value of `bytes` in, in place of one with its key. Gives the last one that had to go for it.
+    pub(super) fn put(&self, key: K, value: Arc<V>, bytes: usize) -> Option<Arc<V>> {
         let mut held = self.held.lock().expect(UNPOISONED);
-        held.remove(key);
+        let mut gone = held.remove(key);
         while held.bytes + bytes > self.bytes_max {
             let Some(oldest) = held.values.iter().min_by_key(|(_, (_, _, used))| *used).map(|(key, _)| *key) else { break };
-            held.remove(oldest);
+            gone = held.remove(oldest);
         }
         held.uses += 1;
         let now = held.uses;
         held.bytes += bytes;
         held.values.insert(key, (value, bytes, now));
+        gone
     }
 }
 
 impl<K: Hash + Eq, V> Held<K, V> {
-    fn remove(&mut self, key: K) {
-        if let Some((_, bytes, _)) = self.values.remove(&key) {
-            self.bytes -= bytes;
-        }
+    fn remove(&mut self, key: K) -> Option<Arc<V>> {
+        let (value, bytes, _) = self.values.remove(&key)?;
+        self.bytes -= bytes;
+        Some(value)
     }
 }
 

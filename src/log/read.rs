@@ -114,10 +114,14 @@ impl Shared {
         if let Some(block) = self.blocks.get(key).filter(|block| block.bytes() >= wanted_bytes) {
             return Ok(block);
         }
-        let bytes = self.bytes(segment, at.clone())?;
+        let mut bytes = std::mem::take(&mut *self.spare());
+        self.fill(&mut bytes, segment, at.clone())?;
         let block = Block::parse(bytes, self.identity.salt).map_err(|bad| Unreadable::Damaged(segment, at.start + bad as u64))?;
         let block = Arc::new(block);
-        self.blocks.put(key, block.clone(), block.memory_bytes());
+        let gone = self.blocks.put(key, block.clone(), block.memory_bytes());
+        if let Some(memory) = gone.and_then(Arc::into_inner).and_then(Block::into_memory) {
+            *self.spare() = memory;
+        }
         Ok(block)
     }
 

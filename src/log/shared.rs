@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     /// Blocks by segment and first byte.
     pub(super) blocks: Cache<(u64, u64), Block>,
+    /// The memory of a block that nobody needs any more, for the next one: fresh memory costs more than what is read into it.
+    spare: Mutex<Vec<u8>>,
     /// Indexes of sealed segments by number.
     pub(super) indexes: Cache<u64, BlockIndex>,
     pub(super) building: Mutex<()>,
@@ -48,6 +50,7 @@ impl Shared {
             identity,
             queue: Queue::new(options.queue_bytes_max),
             blocks: Cache::new(options.cache_bytes_max),
+            spare: Mutex::default(),
             indexes: Cache::new(INDEXES_BYTES_MAX),
             building: Mutex::default(),
             options,
@@ -56,6 +59,10 @@ impl Shared {
             full: AtomicBool::new(false),
             wakes: Mutex::default(),
         }
+    }
+
+    pub(super) fn spare(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn catalogue(&self) -> RwLockReadGuard<'_, Catalogue> {

@@ -103,7 +103,8 @@ impl Owned {
 
     /// Reads on behind what was read; tells whether there was anything.
     fn read(&mut self, log: &Log, bytes_max: usize, piece: &mut Piece) -> Result<bool, WorkerError> {
-        let mut raw = Vec::new();
+        // All of them ran: the list is used again.
+        let mut raw = Vec::from(std::mem::take(&mut self.ahead));
         match log.read(self.partition, self.next, bytes_max, &mut raw) {
             Ok(_) => {
                 self.ahead = raw.into();

@@ -145,6 +145,8 @@ pub(super) struct Worker {
     turn: usize,
     /// When the newest run ended, if it came to the log's end.
     drained_at: Option<Instant>,
+    /// The records of a run; empty between two, and kept for its memory.
+    piece: Piece,
     pending: Pending,
     retained: Retained,
     stopping: Option<Stopping>,
@@ -179,6 +181,7 @@ impl Worker {
             owned,
             turn: 0,
             drained_at: None,
+            piece: Piece::default(),
             pending,
             retained,
             stopping: None,
@@ -274,21 +277,21 @@ impl Worker {
             return Ok(false);
         }
         let is_replaying = self.owned.iter().any(Owned::is_replaying);
-        let piece = self.next_piece()?;
-        if piece.is_empty() {
+        self.take_piece()?;
+        if self.piece.is_empty() {
             return Ok(false);
         }
-        let Piece { entries, set_aside } = piece;
+        let Piece { entries, set_aside } = &mut self.piece;
         let is_drained = entries.len() < self.pace.run_entries;
         if is_replaying {
-            let mut rows = self.graph.run(entries);
-            rows.quarantined.extend(set_aside);
+            let mut rows = self.graph.run(entries.drain(..));
+            rows.quarantined.append(set_aside);
             self.drop_committed(&mut rows);
             self.pending.add(|waiting| waiting.append(&mut rows));
         } else {
             self.pending.add(|waiting| {
-                self.graph.run_into(entries, waiting);
-                waiting.quarantined.extend(set_aside);
+                self.graph.run_into(entries.drain(..), waiting);
+                waiting.quarantined.append(set_aside);
             });
         }
         self.drained_at = is_drained.then(Instant::now);
@@ -303,17 +306,16 @@ impl Worker {
 
     /// Takes what comes next of the partitions in turn. When one of them fills the piece, the next one is
     /// first the next time.
-    fn next_piece(&mut self) -> Result<Piece, WorkerError> {
-        let mut piece = Piece::default();
+    fn take_piece(&mut self) -> Result<(), WorkerError> {
         let count = self.owned.len();
         for at in (self.turn..self.turn + count).map(|at| at % count) {
-            self.owned[at].take(&self.log, &self.pace, &mut piece)?;
-            if piece.entries.len() >= self.pace.run_entries {
+            self.owned[at].take(&self.log, &self.pace, &mut self.piece)?;
+            if self.piece.entries.len() >= self.pace.run_entries {
                 self.turn = (at + 1) % count;
                 break;
             }
         }
-        Ok(piece)
+        Ok(())
     }
 
     /// The rows below progress are in the database; only the state had to be rebuilt.

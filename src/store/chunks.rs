@@ -12,6 +12,7 @@ use super::rows::{Batch, Row};
 use super::sqlstate::{Remedy, remedy};
 use super::tables::{Table, TableName};
 use futures_util::future::try_join;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
@@ -56,17 +57,17 @@ struct Chunk {
 }
 
 /// The rows of one table: those for its chunks, and those for itself.
-pub(super) struct Split<'a> {
-    pub(super) of_chunks: Vec<OfChunk<'a>>,
-    pub(super) rest: Vec<Row<'a>>,
+pub(super) struct Split<'b, 'a> {
+    pub(super) of_chunks: Vec<OfChunk<'b, 'a>>,
+    pub(super) rest: Cow<'b, [Row<'a>]>,
 }
 
 /// The rows for one chunk.
-pub(super) struct OfChunk<'a> {
+pub(super) struct OfChunk<'b, 'a> {
     table: TableName,
     chunk: String,
     pub(super) copy: Statement,
-    pub(super) rows: Vec<Row<'a>>,
+    pub(super) rows: Cow<'b, [Row<'a>]>,
 }
 
 impl Chunks {
@@ -88,11 +89,16 @@ impl Chunks {
     pub(super) async fn learn(&mut self, client: &Client, batches: &[Batch<'_>]) -> Result<bool, Error> {
         let Some(sound) = &self.sound else { return Ok(false) };
         let mut any = false;
-        for Batch { table, rows } in batches.iter().filter(|batch| Table::PER_CLASS.contains(&batch.table.table)) {
+        for batch in batches.iter().filter(|batch| Table::PER_CLASS.contains(&batch.table.table)) {
+            let Batch { table, rows, .. } = batch;
             if rows.len() < ROWS_MIN {
                 continue;
             }
             let known = self.tables.entry(table.clone()).or_default();
+            if known.of_all(batch).is_some() {
+                any = true;
+                continue;
+            }
             let sample: Vec<Row<'_>> = rows.iter().step_by(SAMPLE).copied().collect();
             let (_, unknown) = split(&known.ranges(), &sample, 0);
             if unknown.len() >= ROWS_MIN / SAMPLE && known.is_to_look() {
@@ -108,23 +114,30 @@ impl Chunks {
     }
 
     /// Splits the rows of one table, which are sorted; they stay so within each chunk.
-    pub(super) fn split<'a>(&self, Batch { table, rows }: &Batch<'a>) -> Split<'a> {
+    ///
+    /// Cost: none where all are of one chunk, as those of a backlog mostly are; else a look at each row.
+    pub(super) fn split<'b, 'a>(&self, batch: &'b Batch<'a>) -> Split<'b, 'a> {
+        let Batch { table, rows, .. } = batch;
         let Some(known) = self.tables.get(table) else {
-            return Split { of_chunks: Vec::new(), rest: rows.clone() };
+            return Split { of_chunks: Vec::new(), rest: rows.into() };
         };
-        let (of_chunks, rest) = split(&known.ranges(), rows, ROWS_MIN);
-        let named = |(nth, rows): (usize, _)| {
+        let named = |nth: usize, rows| {
             let Chunk { name, copy, .. } = &known.chunks[nth];
             OfChunk { table: table.clone(), chunk: name.clone(), copy: copy.clone(), rows }
         };
-        Split { of_chunks: of_chunks.into_iter().map(named).collect(), rest }
+        if let Some(nth) = known.of_all(batch).filter(|_| rows.len() >= ROWS_MIN) {
+            return Split { of_chunks: vec![named(nth, rows.into())], rest: Cow::default() };
+        }
+        let (of_chunks, rest) = split(&known.ranges(), rows, ROWS_MIN);
+        let of_chunks = of_chunks.into_iter().map(|(nth, rows)| named(nth, rows.into())).collect();
+        Split { of_chunks, rest: rest.into() }
     }
 
     /// Locks the chunks of these rows for the rest of the transaction. Gives whether all may be copied into; where not,
     /// the transaction may be broken.
     ///
     /// Errors: what passes by itself.
-    pub(super) async fn hold(&self, client: &Client, straight: &[OfChunk<'_>]) -> Result<bool, Error> {
+    pub(super) async fn hold(&self, client: &Client, straight: &[OfChunk<'_, '_>]) -> Result<bool, Error> {
         let Some(sound) = self.sound.as_ref().filter(|_| !straight.is_empty()) else { return Ok(true) };
         let (tables, chunks): (Vec<&str>, Vec<&str>) =
             straight.iter().map(|rows| (rows.table.as_str(), rows.chunk.as_str())).unzip();
@@ -157,6 +170,13 @@ impl Chunks {
 impl Known {
     fn ranges(&self) -> Vec<Range> {
         self.chunks.iter().map(|chunk| chunk.range).collect()
+    }
+
+    /// Gives the chunk that takes all rows of a batch, if one that is known does.
+    fn of_all(&self, batch: &Batch<'_>) -> Option<usize> {
+        let span_us = batch.span_us.as_ref()?;
+        let takes = |Range { start_us, end_us }: Range| start_us <= *span_us.start() && *span_us.end() < end_us;
+        self.chunks.iter().position(|chunk| takes(chunk.range))
     }
 
     /// Counts the commits between two looks.

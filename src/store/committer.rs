@@ -273,7 +273,7 @@ impl Committer {
         committed: &mut Committed,
     ) -> Result<Vec<RefusedRow>, Failure> {
         for batch in &batches.tables {
-            let Batch { table, rows } = batch;
+            let Batch { table, rows, .. } = batch;
             committed.bytes += match self.split(commit, batch) {
                 None => session.write(table, rows).await?,
                 Some((as_ever, direct)) => session.write(table, &as_ever).await? + session.write_directly(table, &direct).await?,
@@ -284,7 +284,7 @@ impl Committer {
     }
 
     /// Splits the rows of a table as [`Direct::split`] does.
-    fn split<'a>(&self, commit: &Commit, Batch { table, rows }: &Batch<'a>) -> Option<(Vec<Row<'a>>, Vec<Row<'a>>)> {
+    fn split<'a>(&self, commit: &Commit, Batch { table, rows, .. }: &Batch<'a>) -> Option<(Vec<Row<'a>>, Vec<Row<'a>>)> {
         let reached_us = commit.advances.iter().map(|advance| advance.log_time.0).max()?;
         let class = self.classes.iter().find(|class| table.table.named(class) == *table)?;
         Direct::of(table.table, class, reached_us)?.split(rows)

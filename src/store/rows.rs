@@ -14,6 +14,7 @@ use dataflows::model::{
 };
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// All rows of one commit.
 pub(super) struct Batches<'a> {
@@ -29,6 +30,9 @@ pub(super) struct Batches<'a> {
 pub(super) struct Batch<'a> {
     pub(super) table: TableName,
     pub(super) rows: Vec<Row<'a>>,
+    /// From the first to the last time of the rows, which may be further apart than those of the rows that are left; none
+    /// where they have no series. Unit: microseconds.
+    pub(super) span_us: Option<RangeInclusive<i64>>,
 }
 
 /// A row of any table.
@@ -79,15 +83,20 @@ pub(super) fn batches<'a>(
     sort_in(&mut by_class, &outputs.texts, |row| (Table::MeasurementText, row.class), Row::Text);
     sort_in(&mut by_class, &outputs.locations, |row| (Table::MeasurementLocation, row.class), Row::Location);
     sort_in(&mut by_class, &outputs.partials, |row| (rollup(row.level), row.class), Row::Partial);
-    let shared = |table: Table, rows: Vec<Row<'a>>| Batch { table: TableName::shared(table), rows };
+    let shared = |table: Table, rows: Vec<Row<'a>>| Batch { table: TableName::shared(table), rows, span_us: None };
     let mut tables = vec![
         shared(Table::Device, outputs.devices.iter().map(Row::Device).collect()),
         shared(Table::Series, latest_of_series(outputs)),
     ];
     for ((table, class_no), mut rows) in by_class {
         let class = classes.iter().find(|class| class.no == class_no).ok_or(class_no)?;
-        rows.sort_by_cached_key(|row| row.order(sweep));
-        tables.push(Batch { table: table.named(class), rows });
+        let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
+        rows.sort_by_cached_key(|row| {
+            let (series, at_us) = row.order(sweep);
+            (first_us, last_us) = (first_us.min(at_us), last_us.max(at_us));
+            (series, at_us)
+        });
+        tables.push(Batch { table: table.named(class), rows, span_us: Some(first_us..=last_us) });
     }
     let set_aside = set_aside(commit, refused, &mut tables);
     tables.retain(|batch| !batch.rows.is_empty());
@@ -121,7 +130,7 @@ fn rollup(level: BucketLevel) -> Table {
 fn set_aside(commit: &Commit, refused: &RefusedSeriesSet, tables: &mut [Batch<'_>]) -> Vec<RefusedRow> {
     let mut set_aside = Vec::new();
     if !refused.is_empty() {
-        for Batch { table, rows } in tables {
+        for Batch { table, rows, .. } in tables {
             rows.retain(|row| match refused.set_aside(commit, table.as_str(), row) {
                 Some(refused) => {
                     set_aside.push(refused);

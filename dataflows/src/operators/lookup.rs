@@ -4,9 +4,12 @@
 use super::relate::{ContextTrace, Contexts};
 use super::{Builder, Elements};
 use crate::element::{Arrived, Body, Context, ContextKey, Element, Epoch, Known};
-use differential_dataflow::trace::cursor::cursor_list;
+use crate::model::Device;
+use differential_dataflow::trace::cursor::{CursorList, cursor_list};
 use differential_dataflow::trace::{BatchCursor, Cursor, TraceReader};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::Arc;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -61,10 +64,13 @@ pub(crate) fn lookup<'scope>(elements: Elements<'scope, Arrived>, contexts: Cont
     )
 }
 
+type ContextCursor = CursorList<BatchCursor<ContextTrace>>;
+type ContextBatch = <ContextTrace as TraceReader>::Batch;
+
 /// A view of the arrangement, good for the batches that are in it now.
 struct Reader {
-    cursor: differential_dataflow::trace::cursor::CursorList<BatchCursor<ContextTrace>>,
-    batches: Vec<<ContextTrace as TraceReader>::Batch>,
+    cursor: ContextCursor,
+    batches: Vec<ContextBatch>,
 }
 
 impl Reader {
@@ -83,34 +89,49 @@ impl Reader {
         });
         let mut uplinks: Vec<_> = uplinks.collect();
         uplinks.sort_unstable_by_key(|&(key, place, _)| (key, place));
-        self.cursor.rewind_keys(&self.batches);
-        let mut contexts = vec![None; elements.len()];
+        let Self { cursor, batches } = self;
+        cursor.rewind_keys(batches);
+        let mut candidates = Vec::with_capacity(uplinks.len());
         for (key, place, arrived) in uplinks {
-            contexts[place] = self.context(&key, arrived, epoch);
+            in_effect(cursor, batches, &key, epoch, |context| candidates.push((place, arrived, context)));
+        }
+        // What the names stand in is cold memory: it is waited for together, one pointer after the other.
+        let devices = candidates.iter().map(|(_, _, context)| &*context.device);
+        let devices: SmallVec<[&Device; 256]> = devices.collect();
+        black_box(devices.iter().map(|device| device.id.as_str().len()).sum::<usize>());
+        let mut contexts = vec![None; elements.len()];
+        for (place, arrived, context) in candidates {
+            if context.device.id == arrived.uplink.device {
+                contexts[place].get_or_insert_with(|| Arc::clone(context));
+            }
         }
         contexts
     }
+}
 
-    /// Gives what was in effect under `key`, which is not below the last one asked for.
-    fn context(&mut self, key: &ContextKey, arrived: &Arrived, epoch: Epoch) -> Option<Arc<Context>> {
-        let Self { cursor, batches } = self;
-        cursor.seek_key(batches, key);
-        if cursor.get_key(batches) != Some(key) {
-            return None;
-        }
-        cursor.rewind_vals(batches);
-        while let Some(context) = cursor.get_val(batches) {
-            let mut times = 0;
-            cursor.map_times(batches, |at, by| {
-                if *at <= epoch {
-                    times += by;
-                }
-            });
-            if times > 0 && context.device.id == arrived.uplink.device {
-                return Some(context.clone());
+/// Finds what was in effect under `key`, which is not below the last one asked for.
+fn in_effect<'a>(
+    cursor: &mut ContextCursor,
+    batches: &'a Vec<ContextBatch>,
+    key: &ContextKey,
+    epoch: Epoch,
+    mut found: impl FnMut(&'a Arc<Context>),
+) {
+    cursor.seek_key(batches, key);
+    if cursor.get_key(batches) != Some(key) {
+        return;
+    }
+    cursor.rewind_vals(batches);
+    while let Some(context) = cursor.get_val(batches) {
+        let mut times = 0;
+        cursor.map_times(batches, |at, by| {
+            if *at <= epoch {
+                times += by;
             }
-            cursor.step_val(batches);
+        });
+        if times > 0 {
+            found(context);
         }
-        None
+        cursor.step_val(batches);
     }
 }
