@@ -145,7 +145,7 @@ impl Graph {
     /// until all is done, and gives the rows.
     ///
     /// Panics: when a record belongs to a partition that the graph does not own.
-    pub fn run(&mut self, entries: impl IntoIterator<Item = Entry>) -> Outputs {
+    pub fn run(&mut self, entries: Vec<Entry>) -> Outputs {
         let mut rows = Outputs::default();
         self.run_into(entries, &mut rows);
         rows

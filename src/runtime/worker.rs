@@ -24,6 +24,7 @@ use crate::store::{Advance, Checkpoint, Commit};
 use dataflows::graph::Graph;
 use dataflows::graph::PartitionState;
 use dataflows::model::{Offset, Outputs, Partition};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
@@ -141,8 +142,8 @@ pub(super) struct Worker {
     committer: tokio::sync::mpsc::Sender<HandedOver>,
     generation: u64,
     owned: Vec<Owned>,
-    /// The partition that is read first; they take turns.
-    turn: usize,
+    /// The partition that filled the newest run, by its place among the owned.
+    latest: Option<usize>,
     /// When the newest run ended, if it came to the log's end.
     drained_at: Option<Instant>,
     /// The records of a run; empty between two, and kept for its memory.
@@ -179,7 +180,7 @@ impl Worker {
             committer,
             generation: 0,
             owned,
-            turn: 0,
+            latest: None,
             drained_at: None,
             piece: Piece::default(),
             pending,
@@ -253,7 +254,7 @@ impl Worker {
         }
         self.pending = Pending::default();
         self.retained.clear();
-        self.turn = 0;
+        self.latest = None;
         let places: Vec<_> = partitions.iter().map(|assumed| (assumed.partition, assumed.checkpoint.0)).collect();
         let mut condemned = verdicts::condemned(&self.log, &places)?;
         let now = Instant::now();
@@ -284,7 +285,8 @@ impl Worker {
         let Piece { entries, set_aside } = &mut self.piece;
         let is_drained = entries.len() < self.pace.run_entries;
         if is_replaying {
-            let mut rows = self.graph.run(entries.drain(..));
+            let mut rows = Outputs::default();
+            self.graph.run_into(entries.drain(..), &mut rows);
             rows.quarantined.append(set_aside);
             self.drop_committed(&mut rows);
             self.pending.add(|waiting| waiting.append(&mut rows));
@@ -304,14 +306,17 @@ impl Worker {
         Ok(true)
     }
 
-    /// Takes what comes next of the partitions in turn. When one of them fills the piece, the next one is
-    /// first the next time.
+    /// Takes what comes next, of the partition first that is furthest behind by log time: their records lie side by side in
+    /// the log, and what has been read for one is there for all as long as they keep together. None fills two runs in a row
+    /// while others have records: one whose uplinks take long to decode, and which so stays behind, leaves them half of the runs.
     fn take_piece(&mut self) -> Result<(), WorkerError> {
-        let count = self.owned.len();
-        for at in (self.turn..self.turn + count).map(|at| at % count) {
+        let mut in_turn: SmallVec<[usize; 16]> = (0..self.owned.len()).collect();
+        in_turn.sort_unstable_by_key(|&at| (self.latest == Some(at), self.owned[at].log_time, at));
+        self.latest = None;
+        for at in in_turn {
             self.owned[at].take(&self.log, &self.pace, &mut self.piece)?;
             if self.piece.entries.len() >= self.pace.run_entries {
-                self.turn = (at + 1) % count;
+                self.latest = Some(at);
                 break;
             }
         }

@@ -90,18 +90,28 @@ pub(super) fn batches<'a>(
     ];
     for ((table, class_no), mut rows) in by_class {
         let class = classes.iter().find(|class| class.no == class_no).ok_or(class_no)?;
-        let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
-        rows.sort_by_cached_key(|row| {
-            let (series, at_us) = row.order(sweep);
-            (first_us, last_us) = (first_us.min(at_us), last_us.max(at_us));
-            (series, at_us)
-        });
-        tables.push(Batch { table: table.named(class), rows, span_us: Some(first_us..=last_us) });
+        let span_us = sort(&mut rows, sweep);
+        tables.push(Batch { table: table.named(class), rows, span_us });
     }
     let set_aside = set_aside(commit, refused, &mut tables);
     tables.retain(|batch| !batch.rows.is_empty());
     let quarantine = shared(Table::Quarantine, outputs.quarantined.iter().map(Row::Quarantined).collect());
     Ok(Batches { tables, quarantine, set_aside })
+}
+
+/// Sorts the rows of a table with series, and gives the span of their times.
+///
+/// Cost: the graph emits what is due in the order of series, partition by partition: so partials consist of a few sequences
+/// in order, which a stable sort merges.
+fn sort(rows: &mut Vec<Row<'_>>, sweep: Sweep) -> Option<RangeInclusive<i64>> {
+    // The keys beside the rows: those lie all over the memory.
+    let mut keyed: Vec<_> = rows.iter().map(|row| (row.order(sweep), *row)).collect();
+    keyed.sort_by_key(|&(key, _)| key);
+    let times = || keyed.iter().map(|&((_, at_us), _)| at_us);
+    let span_us = times().min().zip(times().max()).map(|(first, last)| first..=last);
+    rows.clear();
+    rows.extend(keyed.into_iter().map(|(_, row)| row));
+    span_us
 }
 
 /// Rows by table and class.

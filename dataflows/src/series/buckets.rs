@@ -34,6 +34,11 @@ impl Buckets {
         self.others.len() + hour
     }
 
+    /// Reads a little of those that stand elsewhere, from both ends of each.
+    pub(crate) fn touch_others(&self) -> usize {
+        self.others.iter().map(|open| open.count.get() as usize + open.digest.touch()).sum()
+    }
+
     /// Finds the open partial of a bucket with room for so many more.
     pub(crate) fn find(
         &mut self,

@@ -79,9 +79,14 @@ impl Tracked {
         self.slots.iter().map(Slot::touch).sum()
     }
 
-    /// Reads a little of what the slots have elsewhere.
+    /// Reads a little of the measurements that the slots have elsewhere.
     pub(crate) fn touch_histories(&self) -> usize {
         self.slots.iter().map(Slot::touch_history).sum()
+    }
+
+    /// Reads a little of the partials that the slots have elsewhere.
+    pub(crate) fn touch_others(&self) -> usize {
+        self.slots.iter().map(Slot::touch_others).sum()
     }
 
     /// Makes room for the series of a first uplink: most devices send the same fields ever after, and

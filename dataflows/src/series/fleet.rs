@@ -37,6 +37,21 @@ pub(crate) struct Fleet {
     seeds: Seeds,
 }
 
+/// Devices that are fetched together: what is remembered of them fits into the nearest caches.
+const GROUP: usize = 16;
+
+/// Brings what is remembered of devices near to the processor, with what their slots have `elsewhere`.
+fn fetch(
+    tracked: &HashMap<DeviceNo, Tracked>,
+    devices: impl Iterator<Item = DeviceNo>,
+    elsewhere: impl Fn(&Tracked) -> usize,
+) {
+    let found: SmallVec<[&Tracked; GROUP]> = devices.filter_map(|device| tracked.get(&device)).collect();
+    // What lies behind a pointer is found only when that is here.
+    black_box(found.iter().map(|tracked| tracked.touch()).sum::<usize>());
+    black_box(found.iter().map(|tracked| elsewhere(tracked)).sum::<usize>());
+}
+
 /// A measurement counts one.
 const ONE: NonZeroU32 = NonZeroU32::MIN;
 
@@ -44,10 +59,7 @@ impl Fleet {
     /// Brings what is remembered of devices near to the processor: so they are waited for together, where otherwise each
     /// measurement waits for its series alone. Changes nothing.
     pub(crate) fn fetch(&self, devices: impl Iterator<Item = DeviceNo>) {
-        let found: SmallVec<[&Tracked; 16]> = devices.filter_map(|device| self.devices.get(&device)).collect();
-        // Those that lie behind a pointer are found only when that is here.
-        black_box(found.iter().map(|tracked| tracked.touch()).sum::<usize>());
-        black_box(found.iter().map(|tracked| tracked.touch_histories()).sum::<usize>());
+        fetch(&self.devices, devices, Tracked::touch_histories);
     }
 
     /// Puts the measurements of one uplink into their series. What the device has no room for is
@@ -134,12 +146,15 @@ impl Fleet {
     fn close(&mut self, due: &Due, until: LogTime, cause: &Cause, rows: &mut Outputs) {
         let Self { devices, zones, agenda, .. } = self;
         for (level, due) in [(BucketLevel::Hour, &due.hours), (BucketLevel::Day, &due.days)] {
-            for &device in due {
-                let Some(Tracked { slots, horizon_us, .. }) = devices.get_mut(&device) else { continue };
-                let mut closing = Closing { zones, agenda, cause, rows, horizon_us: *horizon_us };
-                for (place, slot) in slots.iter_mut().enumerate() {
-                    for open in slot.buckets.take_due(closing.agenda.buckets(), level, until) {
-                        closing.emit(series(device, place), &open, &mut slot.buckets);
+            for group in due.chunks(GROUP) {
+                fetch(devices, group.iter().copied(), Tracked::touch_others);
+                for &device in group {
+                    let Some(Tracked { slots, horizon_us, .. }) = devices.get_mut(&device) else { continue };
+                    let mut closing = Closing { zones, agenda, cause, rows, horizon_us: *horizon_us };
+                    for (place, slot) in slots.iter_mut().enumerate() {
+                        for open in slot.buckets.take_due(closing.agenda.buckets(), level, until) {
+                            closing.emit(series(device, place), &open, &mut slot.buckets);
+                        }
                     }
                 }
             }

@@ -97,9 +97,10 @@ impl<V: Sample> History<V> {
         self.recent().len()
     }
 
-    /// Reads the newest measurement, which may stand elsewhere.
-    pub(crate) fn touch_newest(&self) -> usize {
-        self.recent().last().map_or(0, |recent| recent.selected.into())
+    /// Reads the oldest and the newest measurement, which may stand elsewhere.
+    pub(crate) fn touch_recent(&self) -> usize {
+        let ends = [self.recent().first(), self.recent().last()];
+        ends.into_iter().flatten().map(|recent| usize::from(recent.selected)).sum()
     }
 
     /// Gives the newest measurement by event time.

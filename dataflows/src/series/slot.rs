@@ -86,10 +86,15 @@ impl Slot {
         values + self.buckets.touch()
     }
 
-    /// Reads a little of what it has elsewhere.
+    /// Reads a little of the partials that it has elsewhere.
+    pub(crate) fn touch_others(&self) -> usize {
+        self.buckets.touch_others()
+    }
+
+    /// Reads a little of the measurements that it has elsewhere.
     pub(crate) fn touch_history(&self) -> usize {
         match &self.values {
-            Values::Number(history) => history.touch_newest(),
+            Values::Number(history) => history.touch_recent(),
             Values::Text(history) => history.touch(),
             Values::Location(history) => history.touch(),
         }
