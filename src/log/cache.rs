@@ -65,12 +65,12 @@ mod tests {
     fn the_least_recently_used_goes_first() {
         let cache = Cache::new(10);
         let held = |cache: &Cache<u8, ()>| (0..9).filter(|key| cache.get(*key).is_some()).collect::<Vec<_>>();
-        cache.put(1, Arc::new(()), 4);
+        assert!(cache.put(1, Arc::new(()), 4).is_none());
         cache.put(2, Arc::new(()), 4);
         cache.get(1);
-        cache.put(3, Arc::new(()), 4);
+        assert!(cache.put(3, Arc::new(()), 4).is_some(), "what had to go is given back");
         assert_eq!(held(&cache), [1, 3]);
-        cache.put(3, Arc::new(()), 6);
+        assert!(cache.put(3, Arc::new(()), 6).is_some(), "so is what it takes the place of");
         assert_eq!(held(&cache), [1, 3]);
         cache.put(4, Arc::new(()), 100);
         assert_eq!(held(&cache), [4]);

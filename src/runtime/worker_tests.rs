@@ -191,3 +191,73 @@ fn at_the_end_of_the_log_records_gather_while_a_commit_is_on_its_way() {
     assert_eq!((to, rows), (bench.log.end(PARTITION), 3), "they are in the next commit, all of them");
     bench.end();
 }
+
+/// A log of ticks, one group of them a second: each partition gets as many of a group as `ticks` says.
+fn ticking(dir: &std::path::Path, seconds: i64, ticks: &[usize]) -> Log {
+    let now = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let (wall, running) = (Arc::clone(&now), Arc::clone(&now));
+    let read = |clock: &std::sync::atomic::AtomicI64| clock.load(std::sync::atomic::Ordering::Relaxed);
+    let clock = Clock::new(move || LogTime(read(&wall) * SECOND_US), move || Duration::from_secs(read(&running).unsigned_abs()));
+    let options = LogOptions { partitions: ticks.len() as u16, ..LogOptions::default() };
+    let (log, _) = Log::open(dir, options, clock).unwrap();
+    for second in 1..=seconds {
+        now.store(second, std::sync::atomic::Ordering::Relaxed);
+        let of_partition = |(partition, &count)| {
+            std::iter::repeat_n(NewRecord { partition: Partition(partition), body: codec::encode(&Record::Tick) }, count)
+        };
+        log.append_blocking((0..).zip(ticks).flat_map(of_partition).collect()).unwrap();
+    }
+    log
+}
+
+/// A worker that is stepped, with its partitions from these offsets on.
+fn stepped(log: &Log, from: &[u64]) -> Worker {
+    let (sender, inbox) = std::sync::mpsc::channel();
+    let (committer, _) = tokio::sync::mpsc::channel(1);
+    let (view, retained) = (Arc::new(View::new(log.partitions())), Retained::new(Arc::new(Guards::default())));
+    let mut worker = Worker::new(Graph::new(Box::new(Length)), PACE, log.clone(), view, inbox, committer, retained);
+    let assumed = |(partition, &from): (u16, &u64)| Assumed {
+        partition: Partition(partition),
+        owner_epoch: 1,
+        committed: Offset(from),
+        checkpoint: (Offset(from), PartitionState::default()),
+    };
+    sender.send(ToWorker::Assume { generation: 1, partitions: (0..).zip(from).map(assumed).collect() }).unwrap();
+    worker.hear().unwrap();
+    worker
+}
+
+/// Turns of as many records each would have them drift apart by three quarters of the log.
+#[test]
+fn partitions_that_get_records_at_different_rates_keep_together() {
+    let (dir, ticks) = (tempfile::tempdir().unwrap(), [1, 2, 3, 4]);
+    let log = ticking(dir.path(), 1000, &ticks);
+    let mut worker = stepped(&log, &[0; 4]);
+    // What one run takes of the slowest is ten seconds, and of the others it is less.
+    let apart_max = LogTime(2 * PACE.run_entries as i64 * SECOND_US);
+    let mut runs = 0;
+    while worker.advance().unwrap() {
+        runs += 1;
+        let times = || worker.owned.iter().map(|owned| owned.log_time);
+        let (first, last) = (times().min().unwrap(), times().max().unwrap());
+        assert!(last.0 - first.0 <= apart_max.0, "after {runs} runs: {:?}", times().collect::<Vec<_>>());
+    }
+    assert!(worker.owned.iter().all(|owned| owned.next == log.end(owned.partition)));
+    assert!(runs >= 1000, "a run takes ten records: {runs}");
+}
+
+#[test]
+fn a_partition_that_is_behind_leaves_half_of_the_runs_to_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ticking(dir.path(), 300, &[1, 1, 1]);
+    let mut worker = stepped(&log, &[0, 200, 200]);
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let before: Vec<_> = worker.owned.iter().map(|owned| owned.next).collect();
+        worker.advance().unwrap();
+        took.extend((0..3).filter(|&at| worker.owned[at].next > before[at]));
+    }
+    let of_first = took.iter().filter(|&&at| at == 0).count();
+    assert_eq!((took.len(), of_first), (20, 10), "{took:?}");
+    assert!(took.windows(2).all(|turns| turns[0] != turns[1]), "{took:?}");
+}

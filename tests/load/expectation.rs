@@ -4,6 +4,7 @@
 use crate::simulation::{Simulation, Tables};
 use dataflows::model::{DAY_US, EventTime, LogTime, MINUTE_US};
 use proptest::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 use weir::load::expectation::Bucket;
 use weir::load::verify::DifferenceKind::{
@@ -25,11 +26,16 @@ pub(crate) struct Run {
 impl Run {
     /// `lost` of each ten answers are missing; half of those uplinks did not arrive.
     pub(crate) fn new(spec: FleetSpec, rules: Rules, lost: u32) -> Self {
+        Self::without(0..0, spec, rules, lost)
+    }
+
+    /// As [`Run::new`], of a daemon that is not there in these minutes: who sends to it is refused, and knows it.
+    fn without(minutes: Range<u64>, spec: FleetSpec, rules: Rules, lost: u32) -> Self {
         let fleet = Arc::new(Fleet::new(spec).unwrap());
         let mut expectation = Expectation::new(fleet.clone());
         let mut simulation = Simulation::new(rules.clone(), LogTime(START.0 + 9 * DAY_US));
         let dues = fleet.schedule().take_while(|due| due.due_us < 60 * MINUTE_US as u64);
-        for (nth, due) in (0u32..).zip(dues) {
+        for (nth, due) in (0u32..).zip(dues).filter(|(_, due)| !minutes.contains(&(due.due_us / MINUTE_US as u64))) {
             let lot = nth.wrapping_mul(2_654_435_761) >> 16;
             if lot % 10 >= lost {
                 simulation.take(&due);
@@ -78,13 +84,26 @@ proptest! {
         heartbeat_min in prop_oneof![Just(0i64), Just(4), Just(60)],
         unchanged_share in 0.0..1.0,
         lost in prop_oneof![Just(0u32), Just(0), Just(1), Just(5)],
+        gone in prop_oneof![Just((0, 0)), Just((0, 3)), (0..50u64, 1..20u64)],
     ) {
-        let run = Run::new(FleetSpec { unchanged_share, ..spec(seed) }, rules(deadband, heartbeat_min * MINUTE_US), lost);
+        let (spec, rules) = (FleetSpec { unchanged_share, ..spec(seed) }, rules(deadband, heartbeat_min * MINUTE_US));
+        let run = Run::without(gone.0..gone.0 + gone.1, spec, rules, lost);
         let verified = run.verify();
         prop_assert!(verified.ok, "seed {seed}: {verified:#?}");
         prop_assert!(verified.raw_rows > 0 && (verified.buckets > 0 || lost > 0));
         prop_assert_eq!(verified.raw_rows, run.tables.accounts.raw_rows);
         prop_assert_eq!(verified.open_buckets_skipped > 0, lost > 0);
+    }
+}
+
+/// The first that a daemon hears of a device may be an uplink that was late for the device, and is not for the daemon: what
+/// it equals comes next, and is unchanged.
+#[test]
+fn what_came_late_behind_refused_uplinks_is_not_taken_for_late() {
+    let spec = |seed| FleetSpec { devices: 200, unchanged_share: 0.5, late_share: 0.2, ..spec(seed) };
+    for gone in [0..2, 7..17] {
+        let verified = Run::without(gone.clone(), spec(1), rules(0.0, 0), 0).verify();
+        assert!(verified.ok, "{gone:?}: {verified:#?}");
     }
 }
 

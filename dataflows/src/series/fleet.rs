@@ -41,11 +41,7 @@ pub(crate) struct Fleet {
 const GROUP: usize = 16;
 
 /// Brings what is remembered of devices near to the processor, with what their slots have `elsewhere`.
-fn fetch(
-    tracked: &HashMap<DeviceNo, Tracked>,
-    devices: impl Iterator<Item = DeviceNo>,
-    elsewhere: impl Fn(&Tracked) -> usize,
-) {
+fn fetch(tracked: &HashMap<DeviceNo, Tracked>, devices: impl Iterator<Item = DeviceNo>, elsewhere: impl Fn(&Tracked) -> usize) {
     let found: SmallVec<[&Tracked; GROUP]> = devices.filter_map(|device| tracked.get(&device)).collect();
     // What lies behind a pointer is found only when that is here.
     black_box(found.iter().map(|tracked| tracked.touch()).sum::<usize>());

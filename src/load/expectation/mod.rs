@@ -18,7 +18,7 @@ mod rollup;
 mod series;
 
 pub use rollup::{Bucket, BucketExpectation};
-pub use series::{Measured, SeriesExpectation};
+pub use series::{Measured, Order, SeriesExpectation};
 
 use super::kinds::Field;
 use super::uplink::Readings;
@@ -151,22 +151,34 @@ impl Expectation {
     /// Gives what the raw tables must hold of a device's field.
     pub fn series(&self, device: u32, field: &Field, rules: &Rules) -> SeriesExpectation {
         let rule = rules.of(self.fleet.member(device).kind, field);
-        SeriesExpectation::in_order(self.measured(device, field), rule)
+        SeriesExpectation::in_order(self.measured(device, field, rules), rule)
     }
 
     /// Gives what the rollup tables must hold of a device's field, bucket by bucket, in UTC.
     pub fn buckets(&self, device: u32, field: &Field, level: BucketLevel, rules: &Rules) -> Vec<BucketExpectation> {
-        rollup::buckets(self.measured(device, field), level, rules.lateness_horizon_us)
+        rollup::buckets(self.measured(device, field, rules), level, rules.lateness_horizon_us)
     }
 
     /// The measurements of a field, in the order of the event times.
-    fn measured(&self, device: u32, field: &Field) -> Vec<Measured> {
+    fn measured(&self, device: u32, field: &Field, rules: &Rules) -> Vec<Measured> {
         let good = self.sent[device as usize].values().filter(|sent| sent.fate != Fate::Bad);
+        // The fleet sends its late uplinks behind others, of which it does not know whether they were refused, as by a daemon
+        // that is not there.
+        let is_behind = |late: &Sent| {
+            let mut in_turn = good.clone().filter(|sent| sent.fate != Fate::Late);
+            in_turn.any(|sent| sent.at.0 - rules.lateness_horizon_us >= late.at.0 && sent.by.is_some() && sent.by < late.by)
+        };
+        let order = |sent: &Sent| match sent.fate {
+            Fate::Late if is_behind(sent) => Order::Late,
+            Fate::Late => Order::Unknown,
+            _ => Order::InTurn,
+        };
         let mut measured: Vec<Measured> = good
+            .clone()
             .map(|sent| Measured {
                 at: sent.at,
                 value: (field.value)(sent.readings[field.reading]),
-                late: sent.fate == Fate::Late,
+                order: order(sent),
                 by: sent.by,
             })
             .collect();

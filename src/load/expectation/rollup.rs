@@ -89,6 +89,7 @@ fn due(end_us: i64, by: LogTime, horizon_us: i64) -> LogTime {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Order;
     use super::*;
     use dataflows::model::MINUTE_US;
 
@@ -100,7 +101,7 @@ mod tests {
         let measured = measured.iter().map(|(at, value, by)| Measured {
             at: EventTime(at * MINUTE_US),
             value: *value,
-            late: false,
+            order: Order::InTurn,
             by: by.map(|by| LogTime(by * MINUTE_US)),
         });
         let rows: Vec<Row> = buckets(measured.collect(), level, 10 * MINUTE_US)

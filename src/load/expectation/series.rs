@@ -10,10 +10,21 @@ pub struct Measured {
     pub at: EventTime,
     /// Its value.
     pub value: f64,
-    /// It came beyond the lateness horizon: it is stored as it is and nothing else depends on it.
-    pub late: bool,
+    /// How it stands to what came before.
+    pub order: Order,
     /// When the log had it at the latest; none where no answer came: it may not be there at all.
     pub by: Option<LogTime>,
+}
+
+/// How a measurement stands to what came before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Within the lateness horizon.
+    InTurn,
+    /// It came beyond the lateness horizon: it is stored as it is and nothing else depends on it.
+    Late,
+    /// One or the other: what it was sent behind may have been refused, and then it was not late.
+    Unknown,
 }
 
 /// What the raw table must hold of one series.
@@ -45,17 +56,19 @@ impl SeriesExpectation {
         let mut states: Vec<Option<State>> = vec![None];
         let all_answered = measured.iter().all(|m| m.by.is_some());
         let rows = measured.into_iter().map(|m| {
-            if m.late && all_answered {
-                return (m, true);
-            }
-            if m.late {
+            match m.order {
+                Order::Late if all_answered => (m, true),
                 // What it came behind may be missing: then it was not late, and stands in the order.
-                follow(&mut states, &Measured { by: None, ..m }, rule);
-                return (m, false);
+                Order::Late | Order::Unknown => {
+                    follow(&mut states, &Measured { by: None, ..m }, rule);
+                    (m, false)
+                }
+                Order::InTurn => {
+                    let all_store = states.len() <= STATES_MAX && states.iter().all(|state| stores(*state, &m, rule));
+                    follow(&mut states, &m, rule);
+                    (m, all_store && m.by.is_some())
+                }
             }
-            let all_store = states.len() <= STATES_MAX && states.iter().all(|state| stores(*state, &m, rule));
-            follow(&mut states, &m, rule);
-            (m, all_store && m.by.is_some())
         });
         Self { rows: rows.collect() }
     }
@@ -97,7 +110,11 @@ mod tests {
         let measured = measured.iter().map(|(at, value, came)| Measured {
             at: EventTime(at * minute),
             value: *value,
-            late: *came == Came::Late,
+            order: match came {
+                Came::Late => Order::Late,
+                Came::Unknown => Order::Unknown,
+                Came::InTurn | Came::Unanswered => Order::InTurn,
+            },
             by: (*came != Came::Unanswered).then_some(LogTime(0)),
         });
         let rows = SeriesExpectation::in_order(measured.collect(), rule).rows;
@@ -109,9 +126,10 @@ mod tests {
     enum Came {
         InTurn,
         Late,
+        Unknown,
         Unanswered,
     }
-    use Came::{InTurn, Late, Unanswered};
+    use Came::{InTurn, Late, Unanswered, Unknown};
 
     const CHANGES: FieldRule = FieldRule { deadband: 0.0, heartbeat_us: 0 };
     const HOURLY: FieldRule = FieldRule { deadband: 0.0, heartbeat_us: dataflows::model::HOUR_US };
@@ -135,6 +153,12 @@ mod tests {
     #[test]
     fn late_ones_are_required_and_change_nothing() {
         check(CHANGES, &[(1, 5.0, InTurn), (2, 7.0, Late), (3, 7.0, Late), (4, 5.0, InTurn)], &[1, 2, 3]);
+    }
+
+    #[test]
+    fn one_that_may_have_been_late_is_held_against_nothing() {
+        check(CHANGES, &[(1, 5.0, Unknown), (2, 5.0, InTurn), (3, 6.0, InTurn)], &[3]);
+        check(CHANGES, &[(1, 5.0, Unknown), (2, 6.0, InTurn), (3, 6.0, InTurn)], &[2]);
     }
 
     #[test]

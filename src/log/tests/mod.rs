@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod kill;
+mod memory;
 mod model;
 mod scan;
 mod tail;
