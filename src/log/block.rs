@@ -5,9 +5,14 @@ use bytes::Bytes;
 use dataflows::model::LogTime;
 use std::ops::Range;
 
+/// Largest memory that is given back for another block: what one long frame needed is let go of. Unit: bytes.
+const GIVEN_BACK_BYTES_MAX: usize = 1 << 20;
+
 /// Some whole frames of a segment.
 pub(super) struct Block {
     bytes: Bytes,
+    /// What the bytes were read into may be larger.
+    room_bytes: usize,
     /// Sorted by partition and offset.
     parts: Vec<BlockPart>,
 }
@@ -43,7 +48,7 @@ impl Block {
             from += frame.bytes();
         }
         parts.sort_unstable_by_key(|part| (part.partition, part.first));
-        Ok(Self { bytes: bytes.into(), parts })
+        Ok(Self { room_bytes: bytes.capacity(), bytes: bytes.into(), parts })
     }
 
     /// Gives the parts of a partition that hold `offset` or later ones, in order.
@@ -57,9 +62,10 @@ impl Block {
         frame::records(&self.bytes[part.at.clone()]).map(|record| self.bytes.slice_ref(record))
     }
 
-    /// Gives its memory back for another block; none where records still share it.
+    /// Gives its memory back for another block; none where records still share it, or where it is large.
     pub(super) fn into_memory(self) -> Option<Vec<u8>> {
-        self.bytes.try_into_mut().ok().map(Vec::from)
+        let bytes = Some(self.bytes).filter(|_| self.room_bytes <= GIVEN_BACK_BYTES_MAX)?;
+        bytes.try_into_mut().ok().map(Vec::from)
     }
 
     /// Size on disk. Unit: bytes.
@@ -69,6 +75,19 @@ impl Block {
 
     /// Memory that it takes. Unit: bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.parts.len() * size_of::<BlockPart>()
+        self.room_bytes + self.parts.len() * size_of::<BlockPart>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_as_it_is_and_given_back_unless_it_is_large() {
+        let empty = |room_bytes| Block::parse(Vec::with_capacity(room_bytes), 0).unwrap_or_else(|at| panic!("byte {at}"));
+        assert_eq!(empty(1 << 16).memory_bytes(), 1 << 16, "a block that was read into the memory of a larger one");
+        assert!(empty(GIVEN_BACK_BYTES_MAX).into_memory().is_some());
+        assert!(empty(GIVEN_BACK_BYTES_MAX + 1).into_memory().is_none());
     }
 }
