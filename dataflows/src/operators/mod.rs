@@ -22,6 +22,7 @@ pub(crate) mod thin;
 
 use crate::element::{Element, Epoch};
 use crate::model::Partition;
+use crate::series::fleet::GROUP;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -68,9 +69,6 @@ pub(crate) fn each_after<'scope, U: 'static, V: Clone + 'static>(
         }
     })
 }
-
-/// Elements in a group: what is remembered of their devices fits into the nearest caches.
-const GROUP: usize = 16;
 
 /// Takes the elements out, group by group.
 pub(crate) fn in_groups<T>(elements: &mut Vec<T>, mut ahead: impl FnMut(&[T]), mut each: impl FnMut(T)) {

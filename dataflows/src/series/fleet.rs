@@ -38,7 +38,7 @@ pub(crate) struct Fleet {
 }
 
 /// Devices that are fetched together: what is remembered of them fits into the nearest caches.
-const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 16;
 
 /// Brings what is remembered of devices near to the processor, with what their slots have `elsewhere`.
 fn fetch(tracked: &HashMap<DeviceNo, Tracked>, devices: impl Iterator<Item = DeviceNo>, elsewhere: impl Fn(&Tracked) -> usize) {
