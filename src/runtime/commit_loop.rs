@@ -1,7 +1,8 @@
-//! The committer task of a worker: all of its talk with the database.
+//! The committer: a task that has all of the workers' talk with the database.
 //!
-//! It takes the worker's partitions, brings their checkpoints, and then commits what the worker
-//! hands over, one transaction at a time. A commit of which nothing was written is tried again, for
+//! It takes all partitions, brings the workers their checkpoints, and then commits what the workers
+//! hand over, one transaction at a time. While a backlog is worked off the rows of all workers go into one,
+//! see [`Muster`](super::muster::Muster); else what is there when it is free. A commit of which nothing was written is tried again, for
 //! as long as it takes. When its answer was lost or it was fenced, the database is asked where it stands:
 //! the commit may have been applied, or not (try again), or the database may be older than we left it
 //! (a crash, a failover): then everything starts again from what it holds. It is asked the same whenever the
@@ -12,16 +13,18 @@ use super::backoff::{Backoff, Pauses};
 use super::checkpoint::CheckpointError;
 use super::database::{Database, Session};
 use super::gauges;
+use super::pool::{Seat, Workers};
 use super::standing::Standing;
 use super::trouble::Trouble;
-use super::worker::{Assumed, HandedOver, ToWorker, WorkerHandle};
+use super::view::View;
+use super::worker::{Assumed, ToWorker};
 use crate::log::Log;
-use crate::store::{Commit, CommitError, Landing, StoreError, StoredCheckpoint, Taken};
+use crate::store::{Commit, CommitError, Commits, Landing, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::Receiver;
 
 /// Shortest time from one commit to the next. Uplinks that come singly would be committed singly, at many times
 /// the cost; who sends one in a while does not wait.
@@ -69,7 +72,7 @@ pub enum CommitLoopError {
     },
 }
 
-/// One worker's committer.
+/// The workers' committer.
 pub(super) struct CommitLoop<D> {
     /// The database.
     pub database: D,
@@ -77,12 +80,10 @@ pub(super) struct CommitLoop<D> {
     pub log: Log,
     /// The name under which partitions are owned.
     pub owner: String,
-    /// The worker's partitions, in order.
-    pub partitions: Vec<Partition>,
-    /// The worker.
-    pub worker: WorkerHandle,
-    /// What the worker hands over.
-    pub commits: Receiver<HandedOver>,
+    /// The workers.
+    pub workers: Workers,
+    /// Where it tells how many rows a commit had.
+    pub view: Arc<View>,
     /// Where it tells what keeps it from its work.
     pub trouble: Trouble,
     /// How it waits.
@@ -90,7 +91,7 @@ pub(super) struct CommitLoop<D> {
 }
 
 impl<D: Database> CommitLoop<D> {
-    /// Runs until the worker ends.
+    /// Runs until the workers end.
     ///
     /// Errors: the daemon must end, see [`CommitLoopError`].
     pub(super) async fn run(mut self) -> Result<(), CommitLoopError> {
@@ -103,7 +104,7 @@ impl<D: Database> CommitLoop<D> {
                     self.trouble.clear();
                     let standing = Standing::new(&assumed);
                     self.drop_void();
-                    self.worker.send(ToWorker::Assume { generation, partitions: assumed });
+                    self.assume(generation, assumed);
                     if self.commit_all(generation, standing).await? == End::Finished {
                         return Ok(());
                     }
@@ -113,7 +114,7 @@ impl<D: Database> CommitLoop<D> {
                 Err(Retry::Later(error)) => {
                     told(&error, &backoff);
                     self.trouble.set(&error);
-                    if self.commits.is_closed() {
+                    if self.workers.commits.is_closed() {
                         return Ok(());
                     }
                     backoff.wait(&self.pauses).await;
@@ -124,9 +125,10 @@ impl<D: Database> CommitLoop<D> {
 
     /// Takes the partitions and loads their states.
     async fn take(&self) -> Result<Vec<Assumed>, Retry> {
-        let ends: Vec<_> = self.partitions.iter().map(|p| (*p, self.log.end(*p))).collect();
+        let partitions: Vec<_> = (0..self.log.partitions()).map(Partition).collect();
+        let ends: Vec<_> = partitions.iter().map(|p| (*p, self.log.end(*p))).collect();
         let taken = self.database.take(&self.owner, self.log.id(), &ends).await?;
-        let checkpoints = self.database.checkpoints(&self.partitions, self.log.id()).await?;
+        let checkpoints = self.database.checkpoints(&partitions, self.log.id()).await?;
         let mut checkpoints: HashMap<Partition, StoredCheckpoint> = checkpoints.into_iter().map(|c| (c.partition, c)).collect();
         let mut catalogue = Catalogue::default();
         let mut assumed = Vec::with_capacity(taken.len());
@@ -151,41 +153,55 @@ impl<D: Database> CommitLoop<D> {
         Ok(assumed)
     }
 
-    /// Forgets what was handed over before: the worker starts anew and forgets it too.
+    /// Forgets what was handed over before: the workers start anew and forget it too.
     fn drop_void(&mut self) {
-        while self.commits.try_recv().is_ok() {}
+        while self.workers.commits.try_recv().is_ok() {}
     }
 
-    /// Commits what the worker hands over until it ends, or the database turns out to be elsewhere.
+    /// Gives each worker its partitions.
+    fn assume(&self, generation: u64, mut assumed: Vec<Assumed>) {
+        for Seat { partitions, worker } in &self.workers.seats {
+            let partitions = assumed.extract_if(.., |assumed| partitions.contains(&assumed.partition)).collect();
+            worker.send(ToWorker::Assume { generation, partitions });
+        }
+    }
+
+    /// Commits what the workers hand over until they end, or the database turns out to be elsewhere.
     ///
     /// Whenever the connection is made anew, the database is asked first: also about the partitions that the
     /// commit at hand does not move, and while there is no commit at all.
     async fn commit_all(&mut self, generation: u64, mut standing: Standing) -> Result<End, CommitLoopError> {
         let mut session = self.database.session();
         loop {
-            if !session.is_connected() && self.landing(&mut session, &standing, None).await? == Landing::Elsewhere {
+            if !session.is_connected() && self.landing(&mut session, &standing, Commits(&[])).await? == Landing::Elsewhere {
                 return Ok(End::Elsewhere);
             }
-            let commit = tokio::select! {
+            let first = tokio::select! {
                 biased;
-                commit = self.commits.recv() => commit,
+                first = self.workers.commits.recv() => first,
                 () = session.disconnected() => continue,
             };
+            let Some(first) = first else { return Ok(End::Finished) };
+            let mut handed_over = self.workers.gather(first).await;
             let begun = Instant::now();
-            let Some(HandedOver { generation: its, commit }) = commit else { return Ok(End::Finished) };
-            if its != generation {
-                // The worker had not heard yet that it starts anew, and has forgotten it since. Neither offset nor
-                // epoch would tell: a failover to a server that lags gives an epoch again.
+            // A worker may not have heard yet that it starts anew, and has forgotten this since. Neither offset nor
+            // epoch would tell: a failover to a server that lags gives an epoch again.
+            handed_over.retain(|handed_over| handed_over.generation == generation);
+            if handed_over.is_empty() {
                 continue;
             }
-            match self.commit(&mut session, &standing, &commit).await? {
+            let commits: Vec<&Commit> = handed_over.iter().map(|handed_over| &*handed_over.commit).collect();
+            let commits = Commits(&commits);
+            match self.commit(&mut session, &standing, commits).await? {
                 Some(end) => return Ok(end),
-                None => standing.moved(&commit),
+                None => standing.moved(commits),
             }
-            // The worker takes the rows' memory back.
-            drop(commit);
+            let rows = handed_over.iter().map(|handed_over| handed_over.commit.outputs.len()).sum();
+            // The workers take the rows' memory back.
+            let workers: Vec<usize> = handed_over.into_iter().map(|handed_over| handed_over.worker).collect();
             self.pauses.pause(SPACING.saturating_sub(begun.elapsed())).await;
-            self.worker.send(ToWorker::Committed);
+            workers.into_iter().for_each(|worker| self.workers.seats[worker].worker.send(ToWorker::Committed));
+            self.view.commit_rows(rows);
         }
     }
 
@@ -194,19 +210,19 @@ impl<D: Database> CommitLoop<D> {
         &self,
         session: &mut D::Session,
         standing: &Standing,
-        commit: &Commit,
+        commits: Commits<'_>,
     ) -> Result<Option<End>, CommitLoopError> {
         let mut backoff = Backoff::default();
         let mut ask = !session.is_connected();
         loop {
             if ask {
-                match self.landing(session, standing, Some(commit)).await? {
+                match self.landing(session, standing, commits).await? {
                     Landing::Landed => return Ok(None),
                     Landing::Missed => {}
                     Landing::Elsewhere => return Ok(Some(End::Elsewhere)),
                 }
             }
-            ask = match try_commit(session, commit).await {
+            ask = match try_commit(session, commits).await {
                 Ok(()) => {
                     self.trouble.clear();
                     return Ok(None);
@@ -224,18 +240,18 @@ impl<D: Database> CommitLoop<D> {
             };
             ask |= !session.is_connected();
             backoff.wait(&self.pauses).await;
-            if self.commits.is_closed() {
+            if self.workers.commits.is_closed() {
                 return Ok(Some(End::Finished));
             }
         }
     }
 
-    /// Asks the database where it stands and what became of a commit, until it answers or nobody waits any more.
+    /// Asks the database where it stands and what became of a commit, where there is one, until it answers or nobody waits any more.
     async fn landing(
         &self,
         session: &mut D::Session,
         standing: &Standing,
-        commit: Option<&Commit>,
+        commits: Commits<'_>,
     ) -> Result<Landing, CommitLoopError> {
         let mut backoff = Backoff::default();
         loop {
@@ -243,14 +259,14 @@ impl<D: Database> CommitLoop<D> {
                 Ok(progress) => {
                     self.trouble.clear();
                     standing.taken_over(&progress)?;
-                    return Ok(standing.landing(commit, &progress));
+                    return Ok(standing.landing(commits, &progress));
                 }
                 Err(error) => {
                     told(&error, &backoff);
                     self.trouble.set(&error);
                 }
             }
-            if self.commits.is_closed() {
+            if self.workers.commits.is_closed() {
                 return Ok(Landing::Missed);
             }
             backoff.wait(&self.pauses).await;
@@ -258,10 +274,10 @@ impl<D: Database> CommitLoop<D> {
     }
 }
 
-async fn try_commit(session: &mut impl Session, commit: &Commit) -> Result<(), CommitError> {
+async fn try_commit(session: &mut impl Session, commits: Commits<'_>) -> Result<(), CommitError> {
     let started = Instant::now();
-    let committed = session.commit(commit).await?;
-    gauges::commit(&committed, commit.checkpoint.is_some(), started.elapsed());
+    let committed = session.commit(commits).await?;
+    gauges::commit(&committed, commits.checkpoints().next().is_some(), started.elapsed());
     if let Some(refused) = committed.refused.first() {
         let (rows, partition, offset) = (committed.refused.len(), refused.partition, refused.offset);
         tracing::warn!(rows, %partition, %offset, example = refused.detail, "the database refused rows: they are in quarantine");

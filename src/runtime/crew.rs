@@ -1,4 +1,4 @@
-//! The workers and their committers: all that stands between the log and the tables.
+//! The workers and their committer: all that stands between the log and the tables.
 //!
 //! Knows no door, no clock and no registry tables: what it writes depends on the log alone.
 
@@ -7,7 +7,7 @@ use super::commit_loop::{CommitLoop, CommitLoopError};
 use super::error::ServeError;
 use super::memory::WorkersMemory;
 use super::pace::Pace;
-use super::pool::{Seat, WorkerPool};
+use super::pool::WorkerPool;
 use super::retained::Guards;
 use super::view::View;
 use crate::decoder::Decoders;
@@ -17,42 +17,43 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::{JoinError, JoinSet};
 
-/// The workers of a log, and their committers once there is a database.
+/// The workers of a log, and their committer once there is a database.
 pub struct Crew {
     log: Log,
     view: Arc<View>,
     pool: WorkerPool,
     guards: Arc<Guards>,
-    committers: JoinSet<Result<(), CommitLoopError>>,
+    /// One at most.
+    committer: JoinSet<Result<(), CommitLoopError>>,
 }
 
 impl Crew {
-    /// Starts so many workers; each waits for its committer. `view` is told how far they get.
+    /// Starts so many workers; they wait for the committer. `view` is told how far they get.
     ///
     /// Errors: the operating system gives no thread.
     pub fn start(workers: usize, pace: Pace, log: &Log, decoders: &Decoders, view: &Arc<View>) -> Result<Self, ServeError> {
         let guards = Arc::new(Guards::default());
         let pool = WorkerPool::start(workers, pace, log, decoders, view, &guards).map_err(ServeError::Thread)?;
-        Ok(Self { log: log.clone(), view: Arc::clone(view), pool, guards, committers: JoinSet::new() })
+        Ok(Self { log: log.clone(), view: Arc::clone(view), pool, guards, committer: JoinSet::new() })
     }
 
-    /// Starts the committers, once: they take all partitions under the name `owner`.
+    /// Starts the committer, once: it takes all partitions under the name `owner`.
     pub fn commit_to(&mut self, store: &Store, owner: &str) {
         self.view.reached(store.level().to_string());
-        for (nth, Seat { partitions, worker, commits }) in self.pool.take_seats().into_iter().enumerate() {
-            let (database, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
-            let (trouble, pauses) = (self.view.trouble(format!("committer {nth}")), Pauses::system());
-            self.committers.spawn(CommitLoop { database, log, owner, partitions, worker, commits, trouble, pauses }.run());
-        }
+        let Some(workers) = self.pool.take_workers() else { return };
+        let (database, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
+        let (view, trouble) = (Arc::clone(&self.view), self.view.trouble("committer".to_owned()));
+        let pauses = Pauses::system();
+        self.committer.spawn(CommitLoop { database, log, owner, workers, view, trouble, pauses }.run());
     }
 
     /// Waits for something that makes the daemon end; for ever, where nothing does.
     pub async fn failure(&mut self) -> ServeError {
         tokio::select! {
             error = self.pool.failure() => error.into(),
-            Some(result) = self.committers.join_next() => match failure(result) {
+            Some(result) = self.committer.join_next() => match failure(result) {
                 Err(error) => error,
-                // A committer ends well only after its worker, and no worker was told to.
+                // The committer ends well only after the workers, and no worker was told to.
                 Ok(()) => self.pool.failure().await.into(),
             },
         }
@@ -61,7 +62,7 @@ impl Crew {
     /// Works off what the log holds now, commits and checkpoints it, and ends. What is not done by
     /// `deadline` is replayed at the next start.
     ///
-    /// Errors: a worker or a committer that could not go on.
+    /// Errors: a worker or the committer, that could not go on.
     pub async fn stop(mut self, deadline: Instant) -> Result<(), ServeError> {
         self.pool.stop(deadline);
         let ended = self.finish().await;
@@ -69,20 +70,19 @@ impl Crew {
         ended
     }
 
-    /// Waits until every worker has ended, or a committer finds that its worker cannot end well. A
-    /// committer that ends well says nothing about the other workers.
+    /// Waits until every worker has ended, or the committer finds that they cannot end well.
     async fn finish(&mut self) -> Result<(), ServeError> {
         loop {
             tokio::select! {
                 result = self.pool.join() => return Ok(result?),
-                Some(result) = self.committers.join_next() => failure(result)?,
+                Some(result) = self.committer.join_next() => failure(result)?,
             }
         }
     }
 
-    /// Ends committers and workers where they are. Waited for, so that they hold the log no more.
+    /// Ends committer and workers where they are. Waited for, so that they hold the log no more.
     pub(super) async fn abandon(mut self) {
-        self.committers.shutdown().await;
+        self.committer.shutdown().await;
         self.pool.stop(Instant::now());
         self.pool.ended().await;
     }

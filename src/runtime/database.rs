@@ -3,7 +3,7 @@
 //!
 //! The contract:
 //! - Taking a partition raises its `owner_epoch`, durably before it is told.
-//! - A commit is applied whole or not at all, and only where each of its advances begins at the partition's
+//! - What is committed together is applied whole or not at all, and only where each of its advances begins at the partition's
 //!   `progress`, under its epoch. [`CommitError::Unknown`] says that it may be applied even later; every other
 //!   error that it never will be.
 //! - What is committed may be taken back by a crash, or by a failover to a server that lags: always a tail of all
@@ -12,7 +12,7 @@
 
 use super::checkpoint;
 use super::commit_loop::CommitLoopError;
-use crate::store::{Commit, CommitError, Committed, Committer, Progress, Store, StoreError, StoredCheckpoint, Taken};
+use crate::store::{CommitError, Commits, Committed, Committer, Progress, Store, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::future::Future;
@@ -62,8 +62,8 @@ pub(super) trait Session: Send {
     /// Reads the progress of every partition, over the connection that the next commit goes over.
     fn progress(&mut self) -> impl Future<Output = Result<Vec<Progress>, StoreError>> + Send;
 
-    /// Makes all of a commit visible, or nothing.
-    fn commit(&mut self, commit: &Commit) -> impl Future<Output = Result<Committed, CommitError>> + Send;
+    /// Makes all of some commits visible, which share no partition, or nothing.
+    fn commit(&mut self, commits: Commits<'_>) -> impl Future<Output = Result<Committed, CommitError>> + Send;
 }
 
 impl Database for Store {
@@ -109,7 +109,7 @@ impl Session for Committer {
         Committer::progress(self).await
     }
 
-    async fn commit(&mut self, commit: &Commit) -> Result<Committed, CommitError> {
-        Committer::commit(self, commit).await
+    async fn commit(&mut self, commits: Commits<'_>) -> Result<Committed, CommitError> {
+        Committer::commit(self, commits).await
     }
 }

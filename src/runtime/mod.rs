@@ -7,8 +7,8 @@
 //!                               └── memory ──► query endpoint
 //! ```
 //!
-//! A partition belongs to one worker; a worker is one thread with one graph and one committer. The
-//! committer owns all talk with the database, so that a slow or absent database never stops a
+//! A partition belongs to one worker; a worker is one thread with one graph. All have one committer, which
+//! owns all talk with the database, so that a slow or absent database never stops a
 //! thread that acknowledges. Keeps the invariant that the database equals a function of the log
 //! prefix: a worker's state is thrown away and rebuilt from the database's own checkpoint whenever
 //! the database's `progress` is not what the worker left there.
@@ -27,6 +27,7 @@ mod indexing;
 mod intake;
 mod maintenance;
 mod memory;
+mod muster;
 mod owned;
 mod pace;
 mod pending;

@@ -22,6 +22,8 @@ pub(super) struct Owned {
     pub next: Offset,
     /// The first record whose rows are not in the database.
     pub committed: Offset,
+    /// The first record whose rows the committer has not been given.
+    pub handed_over: Offset,
     /// Where the newest checkpoint stands, taken or on its way.
     pub checkpointed: Offset,
     /// When that was taken, or the partition taken over. By the running clock, since the log's own time
@@ -60,6 +62,7 @@ impl Owned {
             owner_epoch: assumed.owner_epoch,
             next: *next,
             committed: assumed.committed,
+            handed_over: assumed.committed,
             checkpointed: *next,
             checkpointed_at: now,
             log_time: state.log_time,

@@ -1,12 +1,13 @@
-//! The worker threads: started before the database is reached, each with a seat for its committer.
+//! The worker threads: started before the database is reached, with a seat for the committer.
 //!
 //! Partition p belongs to worker p modulo their number. A worker that panics takes the process with
 //! it (the panic hook aborts): going on without its partitions would only hide the loss.
 
+use super::muster::Muster;
 use super::pace::Pace;
 use super::retained::{Guards, Retained};
 use super::view::View;
-use super::worker::{HandedOver, ToWorker, Worker, WorkerError, WorkerHandle};
+use super::worker::{HandedOver, ToCommitter, ToWorker, Worker, WorkerError, WorkerHandle};
 use crate::decoder::Decoders;
 use crate::log::Log;
 use dataflows::graph::Graph;
@@ -17,24 +18,71 @@ use std::thread::Thread;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// Places between a worker and its committer, so that neither waits for the other: one for the commit on its way,
-/// one for a commit from just before the worker heard that it starts anew.
-pub(super) const COMMITS_WAITING_MAX: usize = 2;
+/// Places between each worker and the committer, so that neither waits for the other: one for rows on their way,
+/// one for rows from just before the worker heard that it starts anew.
+const COMMITS_WAITING_MAX: usize = 2;
 
-/// What a committer needs of its worker.
+/// What the committer needs of the workers.
+pub(super) struct Workers {
+    /// Each of them, by its index.
+    pub seats: Vec<Seat>,
+    /// What they hand over.
+    pub commits: mpsc::Receiver<HandedOver>,
+    /// What they have.
+    pub muster: Arc<Muster>,
+}
+
+/// A worker, as the committer knows it.
+#[derive(Clone)]
 pub(super) struct Seat {
     /// The worker's partitions, in order.
     pub partitions: Vec<Partition>,
     /// The worker.
     pub worker: WorkerHandle,
-    /// What it hands over.
-    pub commits: mpsc::Receiver<HandedOver>,
+}
+
+impl Workers {
+    /// Gives what goes into the next commit, with what has come first.
+    pub(super) async fn gather(&mut self, first: HandedOver) -> Vec<HandedOver> {
+        let Self { commits, muster, .. } = self;
+        let mut gathered = vec![first];
+        loop {
+            while let Ok(more) = commits.try_recv() {
+                gathered.push(more);
+            }
+            let present: Vec<usize> = gathered.iter().map(|handed_over| handed_over.worker).collect();
+            if !muster.is_incomplete(&present) {
+                return gathered;
+            }
+            tokio::select! {
+                more = commits.recv() => match more {
+                    Some(more) => gathered.push(more),
+                    None => return gathered,
+                },
+                () = muster.changed() => {}
+            }
+        }
+    }
+}
+
+/// Joins so many workers to a committer: gives each worker's way to it, and its end.
+pub(super) fn joined(count: usize) -> (Vec<ToCommitter>, mpsc::Receiver<HandedOver>, Arc<Muster>) {
+    let (sender, commits) = mpsc::channel(COMMITS_WAITING_MAX * count);
+    let muster = Muster::new(count);
+    let ways = (0..count).map(|worker| ToCommitter { commits: sender.clone(), place: muster.place(worker) }).collect();
+    (ways, commits, muster)
+}
+
+/// Gives the partitions of one of so many workers.
+pub(super) fn partitions_of(worker: usize, workers: usize, partitions: u16) -> Vec<Partition> {
+    (0..partitions).map(Partition).filter(|p| usize::from(p.0) % workers == worker).collect()
 }
 
 /// All workers.
 pub(super) struct WorkerPool {
     handles: Vec<WorkerHandle>,
-    seats: Vec<Seat>,
+    /// For the committer, until it takes them.
+    workers: Option<Workers>,
     /// Each worker's end.
     ended: mpsc::Receiver<Result<(), WorkerError>>,
 }
@@ -51,29 +99,28 @@ impl WorkerPool {
     ) -> io::Result<Self> {
         let (ended_sender, ended) = mpsc::channel(count);
         let pace = pace.of_one_of(count);
-        let mut pool = Self { handles: Vec::new(), seats: Vec::new(), ended };
-        for index in 0..count {
+        let (ways, commits, muster) = joined(count);
+        let mut seats = Vec::new();
+        for (index, committer) in ways.into_iter().enumerate() {
             let (sender, inbox) = std::sync::mpsc::channel();
-            let (commit_sender, commits) = mpsc::channel(COMMITS_WAITING_MAX);
             let (decoders, view, retained) = (decoders.clone(), Arc::clone(view), Retained::new(Arc::clone(guards)));
             let (its_log, ended) = (log.clone(), ended_sender.clone());
             let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
                 let committed = Arc::clone(&view);
                 let decoder = decoders.worker().settled_below(move |partition| committed.committed_below(partition));
                 let graph = Graph::new(Box::new(decoder));
-                let result = Worker::new(graph, pace, its_log, view, inbox, commit_sender, retained).run();
+                let result = Worker::new(graph, pace, its_log, view, inbox, committer, retained).run();
                 // The daemon may be gone already.
                 let _ = ended.blocking_send(result);
             })?;
             let worker = WorkerHandle::new(sender, thread.thread().clone());
-            let partitions = (0..log.partitions()).map(Partition).filter(|p| usize::from(p.0) % count == index).collect();
-            pool.handles.push(worker.clone());
-            pool.seats.push(Seat { partitions, worker, commits });
+            seats.push(Seat { partitions: partitions_of(index, count, log.partitions()), worker });
         }
+        let handles: Vec<_> = seats.iter().map(|seat| seat.worker.clone()).collect();
         // Threads and no handles: the log lives as long as a worker, which ends when the last handle is gone.
-        let threads: Vec<_> = pool.handles.iter().map(WorkerHandle::thread).collect();
+        let threads: Vec<_> = handles.iter().map(WorkerHandle::thread).collect();
         log.on_durable(Arc::new(move || threads.iter().for_each(Thread::unpark)));
-        Ok(pool)
+        Ok(Self { handles, workers: Some(Workers { seats, commits, muster }), ended })
     }
 
     /// How to reach each worker, by its index.
@@ -81,9 +128,9 @@ impl WorkerPool {
         self.handles.clone()
     }
 
-    /// Gives the seats of the committers, once.
-    pub(super) fn take_seats(&mut self) -> Vec<Seat> {
-        std::mem::take(&mut self.seats)
+    /// Gives the committer what it needs, once.
+    pub(super) fn take_workers(&mut self) -> Option<Workers> {
+        self.workers.take()
     }
 
     /// Tells all workers to work off the log and end, by `deadline` at the latest.
@@ -116,5 +163,56 @@ impl WorkerPool {
                 None => std::future::pending().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::muster::Readiness;
+    use super::*;
+    use crate::store::Commit;
+
+    /// Some workers, joined to a committer.
+    fn some(count: usize) -> (Vec<ToCommitter>, Workers) {
+        let (ways, commits, muster) = joined(count);
+        (ways, Workers { seats: Vec::new(), commits, muster })
+    }
+
+    fn of(way: &ToCommitter) -> HandedOver {
+        HandedOver { worker: way.place.worker(), generation: 1, commit: Arc::new(Commit::default()) }
+    }
+
+    fn whose(gathered: &[HandedOver]) -> Vec<usize> {
+        gathered.iter().map(|handed_over| handed_over.worker).collect()
+    }
+
+    #[tokio::test]
+    async fn at_the_logs_end_nobody_is_waited_for_and_all_that_is_there_goes_together() {
+        let (ways, mut workers) = some(3);
+        ways[2].commits.send(of(&ways[2])).await.unwrap();
+        assert_eq!(whose(&workers.gather(of(&ways[0])).await), [0, 2]);
+    }
+
+    #[tokio::test]
+    async fn in_a_backlog_the_rows_of_all_workers_go_together() {
+        let (ways, mut workers) = some(3);
+        ways.iter().for_each(|way| way.place.is(Readiness::Growing));
+        let come = async {
+            ways[2].commits.send(of(&ways[2])).await.unwrap();
+            tokio::task::yield_now().await;
+            // Its backlog is gone, and it has nothing.
+            ways[1].place.is(Readiness::CaughtUp);
+        };
+        let (gathered, ()) = tokio::join!(workers.gather(of(&ways[0])), come);
+        assert_eq!(whose(&gathered), [0, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_takes_long_does_not_keep_the_others_from_their_work() {
+        let (ways, mut workers) = some(2);
+        ways.iter().for_each(|way| way.place.is(Readiness::Growing));
+        let come = async { ways[0].place.is(Readiness::Ready) };
+        let (gathered, ()) = tokio::join!(workers.gather(of(&ways[0])), come);
+        assert_eq!(whose(&gathered), [0]);
     }
 }

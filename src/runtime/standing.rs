@@ -1,8 +1,8 @@
-//! Where a committer's partitions stand, as far as it knows, and what the database says about that.
+//! Where the committer's partitions stand, as far as it knows, and what the database says about that.
 
 use super::commit_loop::CommitLoopError;
 use super::worker::Assumed;
-use crate::store::{Commit, Landing, Progress};
+use crate::store::{Commits, Landing, Progress};
 use dataflows::model::{Offset, Partition};
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ impl Standing {
     }
 
     /// A commit reached the database.
-    pub(super) fn moved(&mut self, commit: &Commit) {
-        for advance in &commit.advances {
+    pub(super) fn moved(&mut self, commits: Commits<'_>) {
+        for advance in commits.advances() {
             self.0.insert(advance.partition, (advance.owner_epoch, advance.to));
         }
     }
 
-    /// Tells what became of a commit, where there is one. A partition that it does not move and that stands
+    /// Tells what became of commits, where there are any. A partition that they do not move and that stands
     /// elsewhere means that the database is not as it was left.
-    pub(super) fn landing(&self, commit: Option<&Commit>, progress: &[Progress]) -> Landing {
-        let moves = |partition| commit.is_some_and(|commit| commit.advances.iter().any(|a| a.partition == partition));
+    pub(super) fn landing(&self, commits: Commits<'_>, progress: &[Progress]) -> Landing {
+        let moves = |partition| commits.advances().any(|a| a.partition == partition);
         let stays = |(partition, stands): (&Partition, &(u64, Offset))| {
             moves(*partition) || progress.iter().any(|p| p.partition == *partition && (p.owner_epoch, p.offset) == *stands)
         };
-        match commit {
+        match commits {
             _ if !self.0.iter().all(stays) => Landing::Elsewhere,
-            Some(commit) => commit.landing(progress),
-            None => Landing::Landed,
+            Commits([]) => Landing::Landed,
+            commits => commits.landing(progress),
         }
     }
 
@@ -52,7 +52,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Advance;
+    use crate::store::{Advance, Commit};
     use dataflows::graph::PartitionState;
     use dataflows::model::{Counts, LogTime};
     use uuid::Uuid;
@@ -87,23 +87,23 @@ mod tests {
         });
         let mut standing = Standing::new(&assumed);
         let moving = commit(10, 15);
-        let check = |standing: &Standing, commit, of_first: (u64, u64), of_second: (u64, u64), expected| {
+        let check = |standing: &Standing, commits: &[&Commit], of_first: (u64, u64), of_second: (u64, u64), expected| {
             let found = [progress(0, 9, 99), progress(1, of_first.0, of_first.1), progress(3, of_second.0, of_second.1)];
-            assert_eq!(standing.landing(commit, &found), expected, "{found:?}");
+            assert_eq!(standing.landing(Commits(commits), &found), expected, "{found:?}");
         };
-        check(&standing, Some(&moving), (5, 10), (5, 20), Landing::Missed);
-        check(&standing, Some(&moving), (5, 15), (5, 20), Landing::Landed);
-        check(&standing, None, (5, 10), (5, 20), Landing::Landed);
+        check(&standing, &[&moving], (5, 10), (5, 20), Landing::Missed);
+        check(&standing, &[&moving], (5, 15), (5, 20), Landing::Landed);
+        check(&standing, &[], (5, 10), (5, 20), Landing::Landed);
         // The database came back older: the commit would go through, and the other partition lack its rows.
-        check(&standing, Some(&moving), (5, 10), (5, 18), Landing::Elsewhere);
-        check(&standing, Some(&moving), (5, 10), (4, 20), Landing::Elsewhere);
-        check(&standing, Some(&moving), (5, 8), (5, 20), Landing::Elsewhere);
-        check(&standing, None, (5, 10), (5, 18), Landing::Elsewhere);
-        assert_eq!(standing.landing(None, &[]), Landing::Elsewhere);
+        check(&standing, &[&moving], (5, 10), (5, 18), Landing::Elsewhere);
+        check(&standing, &[&moving], (5, 10), (4, 20), Landing::Elsewhere);
+        check(&standing, &[&moving], (5, 8), (5, 20), Landing::Elsewhere);
+        check(&standing, &[], (5, 10), (5, 18), Landing::Elsewhere);
+        assert_eq!(standing.landing(Commits(&[]), &[]), Landing::Elsewhere);
 
-        standing.moved(&moving);
-        check(&standing, None, (5, 15), (5, 20), Landing::Landed);
-        check(&standing, None, (5, 10), (5, 20), Landing::Elsewhere);
+        standing.moved(Commits(&[&moving]));
+        check(&standing, &[], (5, 15), (5, 20), Landing::Landed);
+        check(&standing, &[], (5, 10), (5, 20), Landing::Elsewhere);
         assert!(standing.taken_over(&[progress(1, 5, 0), progress(3, 4, 0)]).is_ok());
         assert!(standing.taken_over(&[progress(1, 5, 0), progress(3, 6, 0)]).is_err());
     }

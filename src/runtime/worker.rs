@@ -12,6 +12,7 @@
 //! that a running query may still need.
 
 use super::checkpoint;
+use super::muster::{Place, Readiness};
 use super::owned::{Owned, Piece};
 use super::pace::Pace;
 use super::pending::Pending;
@@ -53,12 +54,22 @@ pub(super) enum ToWorker {
     },
 }
 
-/// A commit on its way to the committer.
+/// A worker's rows on their way to the committer.
 pub(super) struct HandedOver {
+    /// Whose.
+    pub worker: usize,
     /// That of the newest [`ToWorker::Assume`] that the worker had heard.
     pub generation: u64,
     /// What is to be committed.
     pub commit: Arc<Commit>,
+}
+
+/// A worker's way to the committer.
+pub(super) struct ToCommitter {
+    /// Where it hands over.
+    pub commits: tokio::sync::mpsc::Sender<HandedOver>,
+    /// Where it tells how much it has.
+    pub place: Place,
 }
 
 /// A partition as the database has it.
@@ -139,7 +150,7 @@ pub(super) struct Worker {
     log: Log,
     view: Arc<View>,
     inbox: Receiver<ToWorker>,
-    committer: tokio::sync::mpsc::Sender<HandedOver>,
+    committer: ToCommitter,
     generation: u64,
     owned: Vec<Owned>,
     /// The partition that filled the newest run, by its place among the owned.
@@ -167,7 +178,7 @@ impl Worker {
         log: Log,
         view: Arc<View>,
         inbox: Receiver<ToWorker>,
-        committer: tokio::sync::mpsc::Sender<HandedOver>,
+        committer: ToCommitter,
         retained: Retained,
     ) -> Self {
         let (owned, pending) = (Vec::new(), Pending::default());
@@ -329,11 +340,16 @@ impl Worker {
         outputs.retain(|partition, offset| committed(partition).is_some_and(|committed| offset >= committed));
     }
 
-    /// Hands what waits to the committer, if that is free. Tells whether it did.
+    /// Hands what waits to the committer, if that is free, and tells how much waits. Gives whether it handed something over.
     pub(super) fn commit(&mut self) -> bool {
-        if self.retained.is_in_flight() || self.out_of_time() || self.is_growing() {
+        let readiness = self.readiness();
+        let waits = self.retained.is_in_flight() || self.out_of_time() || readiness == Readiness::Growing;
+        if waits {
+            self.committer.place.is(readiness);
             return false;
         }
+        // What comes next has yet to grow; told before, so that the committer, who then hears of this, does not see less.
+        self.committer.place.is(if readiness == Readiness::Ready { Readiness::Growing } else { readiness });
         let checkpoint = self.checkpoint(self.is_drained());
         // A checkpoint goes with its partition's advance, also where that is empty: it must be fenced.
         let moves = |o: &&Owned| o.next > o.committed || checkpoint.as_ref().is_some_and(|c| c.partition == o.partition);
@@ -341,23 +357,31 @@ impl Worker {
         if advances.is_empty() {
             return false;
         }
+        self.owned.iter_mut().for_each(|o| o.handed_over = o.handed_over.max(o.next));
         let commit = Arc::new(Commit { advances, outputs: self.pending.take(), checkpoint });
         self.retained.send(Arc::clone(&commit));
-        if self.committer.blocking_send(HandedOver { generation: self.generation, commit }).is_err() {
+        let handed_over = HandedOver { worker: self.committer.place.worker(), generation: self.generation, commit };
+        if self.committer.commits.blocking_send(handed_over).is_err() {
             tracing::debug!("the committer has ended");
         }
         true
     }
 
-    /// Whether the next commit should hold more. While a backlog is worked off nobody waits for the newest rows,
+    /// Tells whether the next commit should hold more. While a backlog is worked off nobody waits for the newest rows,
     /// and rows are the cheaper to write and to read the more of them are sorted together.
-    fn is_growing(&self) -> bool {
-        let half_full = self.pending.is_full(self.pace.rows_max / 2);
+    fn readiness(&self) -> Readiness {
         let records = |count: fn(&Owned, &Log) -> u64| self.owned.iter().map(|o| count(o, &self.log)).sum::<u64>();
-        !half_full
-            && self.stopping.is_none()
-            && records(|o, log| log.end(o.partition).0.saturating_sub(o.next.0)) >= self.pace.backlog_records
-            && records(|o, _| o.next.0.saturating_sub(o.committed.0)) < self.pace.checkpoint_records
+        if self.stopping.is_some()
+            || records(|o, log| log.end(o.partition).0.saturating_sub(o.next.0)) < self.pace.backlog_records
+        {
+            Readiness::CaughtUp
+        } else if self.pending.is_full(self.pace.rows_max / 2)
+            || records(|o, _| o.next.0.saturating_sub(o.handed_over.0)) >= self.pace.checkpoint_records
+        {
+            Readiness::Ready
+        } else {
+            Readiness::Growing
+        }
     }
 
     fn advance_of(&self, owned: &Owned) -> Advance {
@@ -395,7 +419,6 @@ impl Worker {
             }
             self.view.committed(advance.partition, advance.to);
         }
-        self.view.commit_rows(commit.outputs.len());
         if let Some(commit) = Arc::into_inner(commit) {
             self.pending.reuse(commit.outputs);
         }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::codec;
 use crate::log::{Clock, LogOptions, NewRecord};
+use crate::runtime::muster::Muster;
 use crate::runtime::retained::Guards;
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
 use dataflows::model::*;
@@ -69,6 +70,7 @@ impl Bench {
             let log = log.clone();
             move || {
                 let (view, retained) = (Arc::new(View::new(1)), Retained::new(Arc::new(Guards::default())));
+                let committer = ToCommitter { commits: committer, place: Muster::new(1).place(0) };
                 Worker::new(Graph::new(Box::new(Length)), pace, log, view, inbox, committer, retained).run()
             }
         });
@@ -210,12 +212,13 @@ fn ticking(dir: &std::path::Path, seconds: i64, ticks: &[usize]) -> Log {
     log
 }
 
-/// A worker that is stepped, with its partitions from these offsets on.
-fn stepped(log: &Log, from: &[u64]) -> Worker {
+/// A worker that is stepped, with its partitions from these offsets on, and where it tells what it has.
+fn stepped(log: &Log, pace: Pace, from: &[u64]) -> (Worker, Arc<Muster>) {
+    let muster = Muster::new(2);
     let (sender, inbox) = std::sync::mpsc::channel();
-    let (committer, _) = tokio::sync::mpsc::channel(1);
+    let committer = ToCommitter { commits: tokio::sync::mpsc::channel(1).0, place: muster.place(0) };
     let (view, retained) = (Arc::new(View::new(log.partitions())), Retained::new(Arc::new(Guards::default())));
-    let mut worker = Worker::new(Graph::new(Box::new(Length)), PACE, log.clone(), view, inbox, committer, retained);
+    let mut worker = Worker::new(Graph::new(Box::new(Length)), pace, log.clone(), view, inbox, committer, retained);
     let assumed = |(partition, &from): (u16, &u64)| Assumed {
         partition: Partition(partition),
         owner_epoch: 1,
@@ -224,7 +227,7 @@ fn stepped(log: &Log, from: &[u64]) -> Worker {
     };
     sender.send(ToWorker::Assume { generation: 1, partitions: (0..).zip(from).map(assumed).collect() }).unwrap();
     worker.hear().unwrap();
-    worker
+    (worker, muster)
 }
 
 /// Turns of as many records each would have them drift apart by three quarters of the log.
@@ -232,7 +235,7 @@ fn stepped(log: &Log, from: &[u64]) -> Worker {
 fn partitions_that_get_records_at_different_rates_keep_together() {
     let (dir, ticks) = (tempfile::tempdir().unwrap(), [1, 2, 3, 4]);
     let log = ticking(dir.path(), 1000, &ticks);
-    let mut worker = stepped(&log, &[0; 4]);
+    let (mut worker, _) = stepped(&log, PACE, &[0; 4]);
     // What one run takes of the slowest is ten seconds, and of the others it is less.
     let apart_max = LogTime(2 * PACE.run_entries as i64 * SECOND_US);
     let mut runs = 0;
@@ -250,7 +253,7 @@ fn partitions_that_get_records_at_different_rates_keep_together() {
 fn a_partition_that_is_behind_leaves_half_of_the_runs_to_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let log = ticking(dir.path(), 300, &[1, 1, 1]);
-    let mut worker = stepped(&log, &[0, 200, 200]);
+    let (mut worker, _) = stepped(&log, PACE, &[0, 200, 200]);
     let mut took = Vec::new();
     for _ in 0..20 {
         let before: Vec<_> = worker.owned.iter().map(|owned| owned.next).collect();
@@ -260,4 +263,28 @@ fn a_partition_that_is_behind_leaves_half_of_the_runs_to_the_others() {
     let of_first = took.iter().filter(|&&at| at == 0).count();
     assert_eq!((took.len(), of_first), (20, 10), "{took:?}");
     assert!(took.windows(2).all(|turns| turns[0] != turns[1]), "{took:?}");
+}
+
+#[test]
+fn others_are_waited_for_while_there_is_a_backlog_and_the_next_commit_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ticking(dir.path(), 300, &[1]);
+    // Ticks have no rows, so a commit is ready when so many records would have to be replayed.
+    let (mut worker, muster) = stepped(&log, Pace { checkpoint_records: 30, ..PACE }, &[0]);
+    muster.place(1).is(Readiness::Growing);
+    let mut step = || {
+        worker.advance().unwrap();
+        (worker.commit(), muster.is_incomplete(&[0]))
+    };
+    // Runs of ten records. What is handed over waits for others, until as much has been gathered again.
+    let steps: Vec<_> = (0..9).map(|_| step()).collect();
+    let (grows, hands_over, is_ready) = ((false, true), (true, true), (false, false));
+    assert_eq!(steps, [grows, grows, hands_over, grows, grows, is_ready, is_ready, is_ready, is_ready]);
+    worker.committed();
+    assert!(worker.advance().unwrap());
+    assert_eq!((worker.commit(), muster.is_incomplete(&[0])), (true, true));
+    // There is hardly a backlog any more, so somebody may wait for the newest rows.
+    worker.committed();
+    assert!(worker.advance().unwrap());
+    assert_eq!((worker.commit(), muster.is_incomplete(&[0])), (true, false));
 }

@@ -1,7 +1,7 @@
 //! Writes a commit of which the database refuses some rows: halves a table's rows until the refused
 //! ones stand alone, and puts those into quarantine. All in the one transaction of the commit.
 
-use super::commit::{Commit, Committed, StopReason};
+use super::commit::{Commits, Committed, StopReason};
 use super::progress::number;
 use super::refusals::RefusedSeries;
 use super::rows::{Batch, Batches, Row};
@@ -40,9 +40,9 @@ pub(super) struct RefusedRow {
 type Whose = (Option<i32>, Option<String>, Option<String>);
 
 impl RefusedRow {
-    pub(super) fn new(commit: &Commit, table: &str, row: &Row<'_>, whose: Whose, detail: String) -> Self {
+    pub(super) fn new(commits: Commits<'_>, table: &str, row: &Row<'_>, whose: Whose, detail: String) -> Self {
         let (partition, offset) = row.place();
-        let advance = commit.advances.iter().find(|advance| advance.partition == partition);
+        let advance = commits.advances().find(|advance| advance.partition == partition);
         let log_time = advance.map_or(LogTime(0), |advance| advance.log_time);
         let (tenant_no, device, field) = whose;
         let content = row.content(table);
@@ -86,7 +86,7 @@ struct Refusal<'a> {
 /// Writes all tables, refused rows aside, which it gives; the quarantine is left to the caller.
 pub(super) async fn write(
     session: &mut Session,
-    commit: &Commit,
+    commits: Commits<'_>,
     batches: &Batches<'_>,
     wholly: &mut WhollyRefused,
     committed: &mut Committed,
@@ -112,7 +112,7 @@ pub(super) async fn write(
         *wholly = WhollyRefused::default();
     }
     committed.rows = (rows_of_commit - refused) as u64;
-    name(session, commit, &refusals).await
+    name(session, commits, &refusals).await
 }
 
 /// Writes the series, or tells all that the table refuses: their other rows must not be written either.
@@ -192,7 +192,7 @@ impl<'a> Refusals<'a> {
 }
 
 /// Looks up whose the refused rows are: a row knows its series only.
-async fn name(session: &Session, commit: &Commit, refusals: &Refusals<'_>) -> Result<Vec<RefusedRow>, Failure> {
+async fn name(session: &Session, commits: Commits<'_>, refusals: &Refusals<'_>) -> Result<Vec<RefusedRow>, Failure> {
     let ids: Vec<i64> = refusals.refused.iter().filter_map(|refusal| refusal.row.series()).map(|series| series.0).collect();
     let sql = "SELECT series_id, tenant_no, device, field FROM series WHERE series_id = ANY ($1)";
     let names = session.client.query(sql, &[&ids]).await?;
@@ -204,7 +204,7 @@ async fn name(session: &Session, commit: &Commit, refusals: &Refusals<'_>) -> Re
             (_, Some(series)) => (series.get(1), series.get(2), series.get(3)),
             (_, None) => (None, None, None),
         };
-        RefusedRow::new(commit, table, row, whose, detail.clone())
+        RefusedRow::new(commits, table, row, whose, detail.clone())
     };
     Ok(refusals.refused.iter().map(named).collect())
 }

@@ -4,7 +4,7 @@ use super::progress::Progress;
 use super::{Checkpoint, StoreError};
 use dataflows::model::{ClassNo, Counts, LogTime, Offset, Outputs, Partition};
 
-/// All that one transaction makes visible.
+/// What a worker has to be made visible.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Commit {
     /// How far each partition gets; one for each partition that has rows.
@@ -13,6 +13,56 @@ pub struct Commit {
     pub outputs: Outputs,
     /// The state of one of the partitions, at the end of its advance.
     pub checkpoint: Option<Checkpoint>,
+}
+
+/// The commits that one transaction makes visible: of several workers, which share no partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Commits<'a>(pub &'a [&'a Commit]);
+
+impl<'a> Commits<'a> {
+    /// How far each partition gets.
+    pub fn advances(self) -> impl Iterator<Item = &'a Advance> + Clone {
+        self.0.iter().flat_map(|commit| &commit.advances)
+    }
+
+    /// The rows of each worker.
+    pub(super) fn outputs(self) -> impl Iterator<Item = &'a Outputs> {
+        self.0.iter().map(|commit| &commit.outputs)
+    }
+
+    /// The checkpoints that go with them.
+    pub fn checkpoints(self) -> impl Iterator<Item = &'a Checkpoint> {
+        self.0.iter().filter_map(|commit| commit.checkpoint.as_ref())
+    }
+
+    /// Tells by the progress where the commits went, when their answer was lost or they were fenced.
+    ///
+    /// What moves nothing but brings a checkpoint leaves no trace there: it is missed, for it may
+    /// be committed twice.
+    pub fn landing(self, progress: &[Progress]) -> Landing {
+        let stands_at = |offset: fn(&Advance) -> Offset| {
+            self.advances().all(|advance| {
+                let mut ours = progress.iter().filter(|p| p.partition == advance.partition);
+                ours.any(|p| p.owner_epoch == advance.owner_epoch && p.offset == offset(advance))
+            })
+        };
+        if stands_at(|advance| advance.from) {
+            Landing::Missed
+        } else if stands_at(|advance| advance.to) {
+            Landing::Landed
+        } else {
+            Landing::Elsewhere
+        }
+    }
+
+    /// Panics: in debug builds, when rows and advances do not belong together.
+    pub(super) fn assert_consistent(self) {
+        self.0.iter().for_each(|commit| commit.assert_consistent());
+        debug_assert!(
+            self.advances().all(|one| self.advances().filter(|other| other.partition == one.partition).count() == 1),
+            "a partition is in one of them"
+        );
+    }
 }
 
 /// How far one partition gets.
@@ -72,7 +122,7 @@ pub enum CommitError {
     #[error("the commit did not go through and is tried again: {0}")]
     Retry(#[source] StoreError),
     /// The connection broke while COMMIT was under way. Read the progress and ask
-    /// [`Commit::landing`]; committing the same again is safe too, and is fenced if it had landed.
+    /// [`Commits::landing`]; committing the same again is safe too, and is fenced if it had landed.
     #[error("the connection broke before the commit was confirmed: {0}")]
     Unknown(#[source] StoreError),
     /// Nothing was written, and trying again would not help.
@@ -130,28 +180,8 @@ pub enum Landing {
 }
 
 impl Commit {
-    /// Tells by the progress where the commit went, when its answer was lost or it was fenced.
-    ///
-    /// One that moves nothing but brings a checkpoint leaves no trace there: it is missed, for it may
-    /// be committed twice.
-    pub fn landing(&self, progress: &[Progress]) -> Landing {
-        let stands_at = |offset: fn(&Advance) -> Offset| {
-            self.advances.iter().all(|advance| {
-                let mut ours = progress.iter().filter(|p| p.partition == advance.partition);
-                ours.any(|p| p.owner_epoch == advance.owner_epoch && p.offset == offset(advance))
-            })
-        };
-        if stands_at(|advance| advance.from) {
-            Landing::Missed
-        } else if stands_at(|advance| advance.to) {
-            Landing::Landed
-        } else {
-            Landing::Elsewhere
-        }
-    }
-
     /// Panics: in debug builds, when rows and advances do not belong together.
-    pub(super) fn assert_consistent(&self) {
+    fn assert_consistent(&self) {
         let advance_of = |partition| self.advances.iter().find(|advance| advance.partition == partition);
         let ends_at = |checkpoint: &Checkpoint| advance_of(checkpoint.partition).is_some_and(|a| a.to == checkpoint.offset);
         debug_assert!(self.checkpoint.as_ref().is_none_or(ends_at), "a checkpoint is taken where its partition's advance ends");

@@ -5,7 +5,7 @@
 
 use super::bisect::{self, RefusedRow, WhollyRefused};
 use super::classes::{self, Class};
-use super::commit::{Commit, CommitError, Committed, Refused, StopReason, failed};
+use super::commit::{CommitError, Commits, Committed, Refused, StopReason, failed};
 use super::direct::Direct;
 use super::level::Layout;
 use super::refusals::{RefusedSeries, RefusedSeriesSet};
@@ -76,15 +76,15 @@ impl Committer {
         Ok(session)
     }
 
-    /// Makes all of `commit` visible, or nothing of it. Rows that the database refuses go to
-    /// quarantine, within limits; missing partitions are made.
-    pub async fn commit(&mut self, commit: &Commit) -> Result<Committed, CommitError> {
-        commit.assert_consistent();
+    /// Makes all of some commits visible, which share no partition, or nothing of them. Rows that the database refuses
+    /// go to quarantine, within limits; missing partitions are made.
+    pub async fn commit(&mut self, commits: Commits<'_>) -> Result<Committed, CommitError> {
+        commits.assert_consistent();
         let mut session = match self.session.take() {
             Some(session) if !session.client.is_closed() => session,
             _ => self.open().await?,
         };
-        let outcome = self.commit_on(&mut session, commit).await;
+        let outcome = self.commit_on(&mut session, commits).await;
         if outcome.is_ok() {
             self.session = Some(session);
             self.sweep = self.sweep.back();
@@ -95,18 +95,18 @@ impl Committer {
         outcome
     }
 
-    async fn commit_on(&mut self, session: &mut Session, commit: &Commit) -> Result<Committed, CommitError> {
+    async fn commit_on(&mut self, session: &mut Session, commits: Commits<'_>) -> Result<Committed, CommitError> {
         let mut partitions_made = false;
         // Series that this commit finds to be refused.
         let mut found = Vec::new();
-        let mut batches = self.batches(session, commit, &found).await?;
+        let mut batches = self.batches(session, commits, &found).await?;
         if !batches.set_aside.is_empty() {
             // A person may have lifted a refusal since.
             self.refused = RefusedSeriesSet::read(&session.client).await?;
-            batches = self.batches(session, commit, &found).await?;
+            batches = self.batches(session, commits, &found).await?;
         }
         let asks = session.copies_directly && !self.only_plain;
-        let is_direct = asks && batches.tables.iter().any(|batch| self.split(commit, batch).is_some());
+        let is_direct = asks && batches.tables.iter().any(|batch| self.split(commits, batch).is_some());
         let mut care = if is_direct {
             Care::Direct
         } else if !self.only_plain && session.learn_chunks(&batches.tables).await? {
@@ -115,7 +115,7 @@ impl Committer {
             Care::Whole
         };
         loop {
-            let source = match self.attempt(session, commit, &batches, &found, care).await {
+            let source = match self.attempt(session, commits, &batches, &found, care).await {
                 Ok(committed) => {
                     tell(&found);
                     self.refused.extend(found);
@@ -124,7 +124,7 @@ impl Committer {
                 Err(Failure::SeriesRefused(more)) => {
                     session.rollback().await.map_err(failed)?;
                     found.extend(more);
-                    batches = self.batches(session, commit, &found).await?;
+                    batches = self.batches(session, commits, &found).await?;
                     continue;
                 }
                 Err(Failure::ChunkLeft) => {
@@ -166,7 +166,7 @@ impl Committer {
             session.rollback().await.map_err(failed)?;
             // Before rows are judged one by one too: those that only lack a partition are good.
             if !partitions_made && self.store.level.layout() == Layout::Partitions {
-                self.make_partitions(session, commit, &batches).await.map_err(failed)?;
+                self.make_partitions(session, commits, &batches).await.map_err(failed)?;
             }
             partitions_made = true;
         }
@@ -176,16 +176,16 @@ impl Committer {
     async fn batches<'a>(
         &mut self,
         session: &Session,
-        commit: &'a Commit,
+        commits: Commits<'a>,
         found: &[RefusedSeries],
     ) -> Result<Batches<'a>, CommitError> {
         let mut refused = self.refused.clone();
         refused.extend(found.iter().cloned());
-        if let Ok(batches) = rows::batches(commit, &self.classes, &refused, self.sweep) {
+        if let Ok(batches) = rows::batches(commits, &self.classes, &refused, self.sweep) {
             return Ok(batches);
         }
         self.read_classes(session).await?;
-        rows::batches(commit, &self.classes, &refused, self.sweep).map_err(|class| StopReason::ClassMissing(class).into())
+        rows::batches(commits, &self.classes, &refused, self.sweep).map_err(|class| StopReason::ClassMissing(class).into())
     }
 
     /// Reads the classes, each of which then has its tables.
@@ -201,7 +201,7 @@ impl Committer {
     async fn make_partitions(
         &self,
         session: &mut Session,
-        commit: &Commit,
+        commits: Commits<'_>,
         batches: &Batches<'_>,
     ) -> Result<(), tokio_postgres::Error> {
         for (table, class) in classes::all(&self.classes) {
@@ -209,7 +209,7 @@ impl Committer {
             let mut instants: Vec<i64> = of_table.flat_map(|batch| batch.rows.iter().filter_map(Row::at_us)).collect();
             if table == batches.quarantine.table {
                 // Rows that are refused come with the log time of their advance.
-                instants.extend(commit.advances.iter().map(|advance| advance.log_time.0));
+                instants.extend(commits.advances().map(|advance| advance.log_time.0));
             }
             let existing = ranges::existing(&session.client, Layout::Partitions, &table).await?;
             for range in ranges::missing(&existing, instants, table.table.interval_us(class)) {
@@ -223,18 +223,18 @@ impl Committer {
     async fn attempt(
         &mut self,
         session: &mut Session,
-        commit: &Commit,
+        commits: Commits<'_>,
         batches: &Batches<'_>,
         found: &[RefusedSeries],
         care: Care,
     ) -> Result<Committed, Failure> {
-        session.begin(&commit.advances).await?;
+        session.begin(commits).await?;
         let mut committed = Committed::default();
         let refused = match care {
-            Care::Direct => self.write_directly(session, commit, batches, &mut committed).await?,
+            Care::Direct => self.write_directly(session, commits, batches, &mut committed).await?,
             Care::Chunks => write_to_chunks(session, batches, &mut committed).await?,
             Care::Whole => write_whole(session, batches, &mut committed).await?,
-            Care::Halves => bisect::write(session, commit, batches, &mut self.wholly_refused, &mut committed).await?,
+            Care::Halves => bisect::write(session, commits, batches, &mut self.wholly_refused, &mut committed).await?,
         };
         let refused: Vec<&RefusedRow> = batches.set_aside.iter().chain(&refused).collect();
         session.remember(found).await?;
@@ -246,8 +246,10 @@ impl Committer {
             written => written?,
         }
         // Behind the quarantine's rows: a replay may bring an entry and its retry in one commit.
-        session.release(&commit.outputs.released).await?;
-        if let Some(checkpoint) = &commit.checkpoint {
+        for outputs in commits.outputs() {
+            session.release(&outputs.released).await?;
+        }
+        for checkpoint in commits.checkpoints() {
             session.checkpoint(checkpoint).await?;
         }
         match session.client.batch_execute("COMMIT").await {
@@ -268,13 +270,13 @@ impl Committer {
     async fn write_directly(
         &self,
         session: &mut Session,
-        commit: &Commit,
+        commits: Commits<'_>,
         batches: &Batches<'_>,
         committed: &mut Committed,
     ) -> Result<Vec<RefusedRow>, Failure> {
         for batch in &batches.tables {
             let Batch { table, rows, .. } = batch;
-            committed.bytes += match self.split(commit, batch) {
+            committed.bytes += match self.split(commits, batch) {
                 None => session.write(table, rows).await?,
                 Some((as_ever, direct)) => session.write(table, &as_ever).await? + session.write_directly(table, &direct).await?,
             };
@@ -284,8 +286,8 @@ impl Committer {
     }
 
     /// Splits the rows of a table as [`Direct::split`] does.
-    fn split<'a>(&self, commit: &Commit, Batch { table, rows, .. }: &Batch<'a>) -> Option<(Vec<Row<'a>>, Vec<Row<'a>>)> {
-        let reached_us = commit.advances.iter().map(|advance| advance.log_time.0).max()?;
+    fn split<'a>(&self, commits: Commits<'_>, Batch { table, rows, .. }: &Batch<'a>) -> Option<(Vec<Row<'a>>, Vec<Row<'a>>)> {
+        let reached_us = commits.advances().map(|advance| advance.log_time.0).max()?;
         let class = self.classes.iter().find(|class| table.table.named(class) == *table)?;
         Direct::of(table.table, class, reached_us)?.split(rows)
     }

@@ -48,7 +48,7 @@ mod timestamp;
 pub use adoption::{Adoption, Extent, LostRange};
 pub use checkpoint::{Checkpoint, StoredCheckpoint};
 pub use chunks::ROWS_MIN as STRAIGHT_ROWS_MIN;
-pub use commit::{Advance, Commit, CommitError, Committed, Landing, Refused, StopReason};
+pub use commit::{Advance, Commit, CommitError, Commits, Committed, Landing, Refused, StopReason};
 pub use committer::Committer;
 pub use config::{StoreConfig, SynchronousCommit};
 pub use error::StoreError;

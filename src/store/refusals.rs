@@ -6,7 +6,7 @@
 
 use super::bisect::RefusedRow;
 use super::catalogue::numbered;
-use super::commit::Commit;
+use super::commit::Commits;
 use super::copy::clean;
 use super::error::{Doing, StoreError};
 use super::rows::Row;
@@ -45,7 +45,7 @@ impl RefusedSeriesSet {
     }
 
     /// Makes a row for quarantine of a row whose series is among these.
-    pub(super) fn set_aside(&self, commit: &Commit, table: &str, row: &Row<'_>) -> Option<RefusedRow> {
+    pub(super) fn set_aside(&self, commits: Commits<'_>, table: &str, row: &Row<'_>) -> Option<RefusedRow> {
         let refused = self.0.get(&row.series()?)?;
         let CatalogueSeries { series, tenant, device, field, .. } = &refused.series;
         let detail = format!(
@@ -55,7 +55,7 @@ impl RefusedSeriesSet {
             refused.why
         );
         let whose = (Some(tenant.0.cast_signed()), Some(device.to_string()), Some(field.to_string()));
-        Some(RefusedRow::new(commit, table, row, whose, detail))
+        Some(RefusedRow::new(commits, table, row, whose, detail))
     }
 }
 

@@ -2,15 +2,15 @@
 
 use super::bisect::RefusedRow;
 use super::classes::Class;
-use super::commit::Commit;
+use super::commit::Commits;
 use super::copy::CopyEncoder;
 use super::progress::{number, wire};
 use super::refusals::RefusedSeriesSet;
 use super::tables::{Table, TableName};
 use super::timestamp::Timestamp;
 use dataflows::model::{
-    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, DeviceNo, LocationRow, NumberRow, Offset, Outputs, Partial,
-    Partition, Placed, Point, Quarantined, Reason, SeriesId, TextRow,
+    BucketLevel, CatalogueDevice, CatalogueSeries, ClassNo, DeviceNo, LocationRow, NumberRow, Offset, Partial, Partition, Placed,
+    Point, Quarantined, Reason, SeriesId, TextRow,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -72,30 +72,32 @@ impl Sweep {
 ///
 /// Errors: the class that is not among `classes`.
 pub(super) fn batches<'a>(
-    commit: &'a Commit,
+    commits: Commits<'a>,
     classes: &[Class],
     refused: &RefusedSeriesSet,
     sweep: Sweep,
 ) -> Result<Batches<'a>, ClassNo> {
-    let outputs = &commit.outputs;
     let mut by_class = ByClass::new();
-    sort_in(&mut by_class, &outputs.numbers, |row| (Table::Measurement, row.class), Row::Number);
-    sort_in(&mut by_class, &outputs.texts, |row| (Table::MeasurementText, row.class), Row::Text);
-    sort_in(&mut by_class, &outputs.locations, |row| (Table::MeasurementLocation, row.class), Row::Location);
-    sort_in(&mut by_class, &outputs.partials, |row| (rollup(row.level), row.class), Row::Partial);
+    for outputs in commits.outputs() {
+        sort_in(&mut by_class, &outputs.numbers, |row| (Table::Measurement, row.class), Row::Number);
+        sort_in(&mut by_class, &outputs.texts, |row| (Table::MeasurementText, row.class), Row::Text);
+        sort_in(&mut by_class, &outputs.locations, |row| (Table::MeasurementLocation, row.class), Row::Location);
+        sort_in(&mut by_class, &outputs.partials, |row| (rollup(row.level), row.class), Row::Partial);
+    }
     let shared = |table: Table, rows: Vec<Row<'a>>| Batch { table: TableName::shared(table), rows, span_us: None };
     let mut tables = vec![
-        shared(Table::Device, outputs.devices.iter().map(Row::Device).collect()),
-        shared(Table::Series, latest_of_series(outputs)),
+        shared(Table::Device, commits.outputs().flat_map(|outputs| &outputs.devices).map(Row::Device).collect()),
+        shared(Table::Series, latest_of_series(commits)),
     ];
     for ((table, class_no), mut rows) in by_class {
         let class = classes.iter().find(|class| class.no == class_no).ok_or(class_no)?;
         let span_us = sort(&mut rows, sweep);
         tables.push(Batch { table: table.named(class), rows, span_us });
     }
-    let set_aside = set_aside(commit, refused, &mut tables);
+    let set_aside = set_aside(commits, refused, &mut tables);
     tables.retain(|batch| !batch.rows.is_empty());
-    let quarantine = shared(Table::Quarantine, outputs.quarantined.iter().map(Row::Quarantined).collect());
+    let quarantined = commits.outputs().flat_map(|outputs| &outputs.quarantined);
+    let quarantine = shared(Table::Quarantine, quarantined.map(Row::Quarantined).collect());
     Ok(Batches { tables, quarantine, set_aside })
 }
 
@@ -137,11 +139,11 @@ fn rollup(level: BucketLevel) -> Table {
 }
 
 /// Takes the rows of refused series out of their tables.
-fn set_aside(commit: &Commit, refused: &RefusedSeriesSet, tables: &mut [Batch<'_>]) -> Vec<RefusedRow> {
+fn set_aside(commits: Commits<'_>, refused: &RefusedSeriesSet, tables: &mut [Batch<'_>]) -> Vec<RefusedRow> {
     let mut set_aside = Vec::new();
     if !refused.is_empty() {
         for Batch { table, rows, .. } in tables {
-            rows.retain(|row| match refused.set_aside(commit, table.as_str(), row) {
+            rows.retain(|row| match refused.set_aside(commits, table.as_str(), row) {
                 Some(refused) => {
                     set_aside.push(refused);
                     false
@@ -154,9 +156,9 @@ fn set_aside(commit: &Commit, refused: &RefusedSeriesSet, tables: &mut [Batch<'_
 }
 
 /// A series stands in one commit twice when its class changed; an upsert takes each only once.
-fn latest_of_series(outputs: &Outputs) -> Vec<Row<'_>> {
+fn latest_of_series(commits: Commits<'_>) -> Vec<Row<'_>> {
     let latest: BTreeMap<SeriesId, Row<'_>> =
-        outputs.series.iter().map(|placed| (placed.row.series, Row::Series(placed))).collect();
+        commits.outputs().flat_map(|outputs| &outputs.series).map(|placed| (placed.row.series, Row::Series(placed))).collect();
     latest.into_values().collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, Checkpoint};
 use super::chunks::{Chunks, OfChunk, Split};
-use super::commit::{Advance, StopReason};
+use super::commit::{Advance, Commits, StopReason};
 use super::copy::CopyEncoder;
 use super::hosts::Opened;
 use super::progress::{number, wire};
@@ -90,10 +90,10 @@ impl Session {
     }
 
     /// Opens the transaction and moves the progress of its partitions, in one round trip.
-    pub(super) async fn begin(&self, advances: &[Advance]) -> Result<(), Failure> {
+    pub(super) async fn begin(&self, commits: Commits<'_>) -> Result<(), Failure> {
         // Under READ COMMITTED, the update waits for an earlier one and then looks again.
         let begin = self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-        let mut in_order: Vec<&Advance> = advances.iter().collect();
+        let mut in_order: Vec<&Advance> = commits.advances().collect();
         in_order.sort_unstable_by_key(|advance| advance.partition);
         // Requests go out when their futures are first polled, which is in this order.
         let moved = try_join_all(in_order.iter().map(|advance| self.advance(advance)));

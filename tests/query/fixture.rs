@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 use weir::query::{Database, Latest, Limits, Memory, MemoryError, MemoryPartials, Query, ReadAccess, Readers, router};
-use weir::store::{Advance, Commit, Committer, Store, StoreConfig};
+use weir::store::{Advance, Commit, Commits, Committer, Store, StoreConfig};
 
 /// The device of the first tenant.
 pub(crate) const DEVICE: &str = "0004a30b001c0530";
@@ -253,7 +253,7 @@ async fn fill(database: &TestDatabase) {
         log_time: LogTime(DAY),
     };
     let commit = Commit { advances: taken.iter().map(advance).collect(), outputs: outputs(), checkpoint: None };
-    Committer::connect(&store).await.unwrap().commit(&commit).await.unwrap();
+    Committer::connect(&store).await.unwrap().commit(Commits(&[&commit])).await.unwrap();
 }
 
 fn outputs() -> Outputs {

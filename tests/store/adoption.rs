@@ -5,7 +5,7 @@ use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{Counts, Offset, Outputs, Partition};
 use uuid::Uuid;
-use weir::store::{Adoption, Checkpoint, Commit, Extent, LostRange, StoreError, Taken};
+use weir::store::{Adoption, Checkpoint, Commit, Commits, Extent, LostRange, StoreError, Taken};
 
 const OTHER_LOG: Uuid = Uuid::from_u128(0x6f74686572);
 
@@ -30,8 +30,8 @@ async fn at_ten(kind: Kind) -> Fixture {
     let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(8), log: LOG, version: 1, state: vec![1] };
     let mut committer = fixture.committer().await;
     let first = Commit { checkpoint: Some(checkpoint), ..commit(taken, 8, Outputs::default()) };
-    committer.commit(&first).await.unwrap();
-    committer.commit(&commit(after(taken, 8), 10, Outputs::default())).await.unwrap();
+    committer.commit(Commits(&[&first])).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 8), 10, Outputs::default())])).await.unwrap();
     fixture
 }
 
@@ -55,7 +55,7 @@ async fn a_log_that_was_left_goes_on_where_it_was(kind: Kind) {
     // The other log works, with a checkpoint of its own at the very offset.
     let mut committer = fixture.committer().await;
     let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(8), log: OTHER_LOG, version: 1, state: vec![2] };
-    committer.commit(&Commit { checkpoint: Some(checkpoint), ..commit(taken, 8, Outputs::default()) }).await.unwrap();
+    committer.commit(Commits(&[&Commit { checkpoint: Some(checkpoint), ..commit(taken, 8, Outputs::default()) }])).await.unwrap();
 
     let back = of_partition(fixture.store.adopt(LOG, &extents(0, 12)).await.unwrap());
     assert_eq!((back.left, back.offset, back.state_begins), (Some(OTHER_LOG), Offset(10), None));

@@ -5,7 +5,7 @@ use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{BucketLevel, CatalogueSeries, DeviceNo, FieldNo, Outputs, SeriesId, ValueKind};
 use std::time::{Duration, Instant};
-use weir::store::{CommitError, Committer, StopReason, Store, StoreConfig};
+use weir::store::{CommitError, Commits, Committer, StopReason, Store, StoreConfig};
 
 async fn a_check_of_the_user_sets_single_rows_aside(kind: Kind) {
     let fixture = Fixture::new(kind).await;
@@ -15,7 +15,7 @@ async fn a_check_of_the_user_sets_single_rows_aside(kind: Kind) {
     outputs.series = vec![placed(4, series(0, "pressure", ValueKind::Number))];
     outputs.texts = vec![placed(4, stored(1, DAY, "on".into()))];
     let mut committer = fixture.committer().await;
-    let committed = committer.commit(&commit(taken, 5, outputs)).await.unwrap();
+    let committed = committer.commit(Commits(&[&commit(taken, 5, outputs)])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (7, 2));
     assert_eq!(fixture.texts("SELECT value::text FROM measurement ORDER BY ts").await, ["1", "2", "3", "4", "5"]);
     assert_eq!(fixture.texts("SELECT value FROM measurement_text").await, ["on"]);
@@ -32,7 +32,7 @@ async fn a_check_of_the_user_sets_single_rows_aside(kind: Kind) {
     assert!(details[0].contains("\"sane\"") || details[0].contains("_sane"), "{details:?}");
     assert_eq!(fixture.number("SELECT refused FROM progress").await, 2);
     // It is a matter of that commit alone.
-    committer.commit(&commit(after(taken, 5), 6, numbers(5, &[6.0]))).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 5), 6, numbers(5, &[6.0]))])).await.unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 6);
 }
 
@@ -113,7 +113,7 @@ async fn each_kind_of_refusal_sets_its_row_aside_alone(kind: Kind) {
         let mut outputs = good();
         let all_good = outputs.len() as u64;
         offending(&mut outputs);
-        let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+        let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
         let refused = committed.refused.iter().map(|refused| refused.detail.as_str()).collect::<Vec<_>>();
         assert_eq!((committed.rows, refused.len()), (all_good, 1), "{ddl}: {refused:?}");
         assert!(refused[0].contains(code), "{ddl}: {refused:?}");
@@ -137,7 +137,7 @@ async fn a_deferred_constraint_is_caught_too(kind: Kind) {
         numbers: numbers(0, &[1.0]).numbers,
         ..Outputs::default()
     };
-    let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     assert_eq!(committed.refused.iter().map(|refused| &*refused.table).collect::<Vec<_>>(), ["series", "measurement"]);
     assert_eq!(fixture.texts("SELECT field FROM series").await, ["pressure"]);
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 0, "no row without its series");
@@ -150,7 +150,8 @@ async fn a_trigger_that_raises_sets_its_rows_aside(kind: Kind) {
                    IF NEW.value > 1000 THEN RAISE EXCEPTION 'too much'; END IF; RETURN NEW; END $$; \
                    CREATE TRIGGER judge BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION judge()";
     fixture.client.batch_execute(trigger).await.unwrap();
-    let committed = fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0, 2000.0, 2.0]))).await.unwrap();
+    let committed =
+        fixture.committer().await.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0, 2000.0, 2.0]))])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (2, 1));
     assert!(committed.refused[0].detail.contains("too much (P0001)"), "{committed:?}");
 }
@@ -160,7 +161,7 @@ async fn a_time_that_no_timestamp_holds_is_set_aside(kind: Kind) {
     let taken = fixture.take().await;
     let mut outputs = numbers(0, &[1.0, 2.0]);
     outputs.numbers.push(placed(0, stored(0, i64::MIN + 1, 3.0)));
-    let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (2, 1));
     assert!(committed.refused[0].detail.contains("22008"), "{committed:?}");
     assert_eq!(fixture.texts("SELECT value::text FROM measurement ORDER BY ts").await, ["1", "2"]);
@@ -171,12 +172,12 @@ async fn tables_that_refuse_most_rows_stop_the_commit(kind: Kind) {
     let taken = fixture.take().await;
     fixture.client.batch_execute("ALTER TABLE measurement ADD CONSTRAINT sane CHECK (value < 0)").await.unwrap();
     let mut committer = fixture.committer().await;
-    let error = committer.commit(&commit(taken, 1, numbers(0, &[1.0; 150]))).await.unwrap_err();
+    let error = committer.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0; 150]))])).await.unwrap_err();
     let CommitError::Stop(StopReason::TooManyRefused { refused: 101, rows: 150, .. }) = error else { panic!("{error}") };
     assert_eq!(fixture.number("SELECT \"offset\" FROM progress").await, 0);
     assert_eq!(fixture.number("SELECT count(*) FROM quarantine").await, 0);
     // Few rows are set aside, also when they are all of them.
-    assert_eq!(committer.commit(&commit(taken, 1, numbers(0, &[1.0; 9]))).await.unwrap().refused.len(), 9);
+    assert_eq!(committer.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0; 9]))])).await.unwrap().refused.len(), 9);
 }
 
 async fn small_commits_that_are_all_refused_stop_too(kind: Kind) {
@@ -192,21 +193,21 @@ async fn small_commits_that_are_all_refused_stop_too(kind: Kind) {
         outputs
     };
     for offset in 0..100 {
-        committer.commit(&commit(taken, offset + 1, of(offset))).await.unwrap();
+        committer.commit(Commits(&[&commit(taken, offset + 1, of(offset))])).await.unwrap();
         taken = after(taken, offset + 1);
     }
     let next = commit(taken, 101, of(100));
-    let error = committer.commit(&next).await.unwrap_err();
+    let error = committer.commit(Commits(&[&next])).await.unwrap_err();
     assert!(matches!(error, CommitError::Stop(StopReason::WhollyRefused { commits: 101, .. })), "{error}");
     assert_eq!(fixture.number("SELECT \"offset\" FROM progress").await, 100);
     // It goes on as soon as somebody has mended the table.
-    committer.commit(&next).await.unwrap_err();
+    committer.commit(Commits(&[&next])).await.unwrap_err();
     fixture.client.batch_execute("ALTER TABLE measurement DROP CONSTRAINT sane").await.unwrap();
-    committer.commit(&next).await.unwrap();
+    committer.commit(Commits(&[&next])).await.unwrap();
     // And begins to count anew.
     fixture.client.batch_execute("DELETE FROM measurement").await.unwrap();
     fixture.client.batch_execute(check).await.unwrap();
-    committer.commit(&commit(after(taken, 101), 102, of(101))).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 101), 102, of(101))])).await.unwrap();
 }
 
 async fn a_quarantine_that_refuses_stops_the_commit(kind: Kind) {
@@ -214,7 +215,7 @@ async fn a_quarantine_that_refuses_stops_the_commit(kind: Kind) {
     let taken = fixture.take().await;
     let checks = "ALTER TABLE measurement ADD CHECK (value < 0); ALTER TABLE quarantine ADD CHECK (reason = 'other')";
     fixture.client.batch_execute(checks).await.unwrap();
-    let error = fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap_err();
+    let error = fixture.committer().await.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0]))])).await.unwrap_err();
     assert!(matches!(error, CommitError::Stop(StopReason::QuarantineRefuses(_))), "{error}");
 }
 
@@ -226,14 +227,14 @@ async fn a_series_that_means_something_else_is_set_aside(kind: Kind) {
         let named = |(field, name): (usize, &&str)| placed(offset, series(field as u16, name, ValueKind::Number));
         Outputs { series: names.iter().enumerate().map(named).collect(), ..Outputs::default() }
     };
-    committer.commit(&commit(taken, 1, of(0, &["pressure", "level"]))).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 1, of(0, &["pressure", "level"]))])).await.unwrap();
     // Replayed, it may come again.
-    committer.commit(&commit(after(taken, 1), 2, of(1, &["pressure"]))).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 1), 2, of(1, &["pressure"]))])).await.unwrap();
 
     let mut other = of(2, &["flow", "level"]);
     other.numbers = vec![placed(2, stored(0, DAY, 1.0)), placed(2, stored(1, DAY, 2.0))];
     other.partials = vec![placed(2, partial(BucketLevel::Hour, DAY, (DAY, 2, 1.0), (DAY, 2, 1.0)))];
-    let committed = committer.commit(&commit(after(taken, 2), 3, other)).await.unwrap();
+    let committed = committer.commit(Commits(&[&commit(after(taken, 2), 3, other)])).await.unwrap();
     let tables: Vec<_> = committed.refused.iter().map(|refused| &*refused.table).collect();
     assert_eq!((committed.rows, tables), (2, vec!["series", "measurement", "rollup_1h"]));
     let detail = &committed.refused[1].detail;
@@ -242,9 +243,9 @@ async fn a_series_that_means_something_else_is_set_aside(kind: Kind) {
         "{detail}"
     );
     // Its later rows come without its row in the catalogue, also to a daemon that starts anew.
-    committer.commit(&commit(after(taken, 3), 4, numbers(3, &[3.0]))).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 3), 4, numbers(3, &[3.0]))])).await.unwrap();
     let mut committer = fixture.committer().await;
-    committer.commit(&commit(after(taken, 4), 5, numbers(4, &[4.0]))).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 4), 5, numbers(4, &[4.0]))])).await.unwrap();
     assert_eq!(fixture.texts("SELECT value::text FROM measurement").await, ["2"]);
     assert_eq!(fixture.texts("SELECT field FROM series ORDER BY series_id").await, ["pressure", "level"]);
     let quarantine = "SELECT concat_ws(' ', \"offset\", tenant_no, device, field, reason) FROM quarantine ORDER BY \"offset\"";
@@ -268,10 +269,10 @@ async fn more_series_than_a_statement_takes_are_stored_and_refused_one_by_one(ki
     };
     let devices = 10_000;
     let known = Outputs { series: vec![of_device(0, 1, "level"), of_device(0, devices, "level")], ..Outputs::default() };
-    committer.commit(&commit(taken, 1, known)).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 1, known)])).await.unwrap();
 
     let all = Outputs { series: (1..=devices).map(|device| of_device(1, device, "flow")).collect(), ..Outputs::default() };
-    let committed = committer.commit(&commit(after(taken, 1), 2, all)).await.unwrap();
+    let committed = committer.commit(Commits(&[&commit(after(taken, 1), 2, all)])).await.unwrap();
     assert_eq!(committed.refused.len(), 2, "the first and the last mean something else");
     assert_eq!(fixture.number("SELECT count(*) FROM series WHERE field = 'flow'").await, devices as i64 - 2);
 }
@@ -284,7 +285,7 @@ async fn a_trigger_that_drops_a_series_sets_its_rows_aside(kind: Kind) {
     fixture.client.batch_execute(trigger).await.unwrap();
     let mut outputs = numbers(0, &[1.0]);
     outputs.series = vec![placed(0, series(0, "pressure", ValueKind::Number))];
-    let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (0, 2));
     assert!(committed.refused[0].detail.contains("does not keep the row of pressure"), "{committed:?}");
 }
@@ -302,7 +303,7 @@ async fn many_rows_are_copied_in_parts(kind: Kind) {
     let row = |i: i64| placed(0, stored(0, DAY + i, i as f64));
     let outputs = Outputs { numbers: (0..240_000).map(row).collect(), ..Outputs::default() };
     let begun = Instant::now();
-    Committer::connect(&store).await.unwrap().commit(&commit(taken, 1, outputs)).await.unwrap();
+    Committer::connect(&store).await.unwrap().commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     assert!(begun.elapsed() > Duration::from_secs(4), "240 pauses of 20 ms");
     assert_eq!(fixture.number("SELECT count(DISTINCT ts) FROM measurement").await, 240_000);
 }
@@ -312,11 +313,11 @@ async fn a_lack_of_permission_stops_the_commit(kind: Kind) {
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
     fixture.client.batch_execute("ALTER TABLE measurement RENAME TO elsewhere").await.unwrap();
-    let error = committer.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap_err();
+    let error = committer.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0]))])).await.unwrap_err();
     assert!(matches!(error, CommitError::Stop(StopReason::Database(_))), "{error}");
     assert!(error.to_string().contains("\"measurement\" does not exist"), "{error}");
     fixture.client.batch_execute("ALTER TABLE elsewhere RENAME TO measurement").await.unwrap();
-    committer.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0]))])).await.unwrap();
 }
 
 on_every_server!(

@@ -4,7 +4,7 @@ use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, stor
 use crate::support::database::Kind;
 use dataflows::model::{BucketLevel, DAY_US, HOUR_US, LogTime, Outputs, Partial, Placed};
 use weir::store::maintenance::{Report, run_once};
-use weir::store::{Commit, CommitError, Taken};
+use weir::store::{Commit, CommitError, Commits, Taken};
 
 /// Three days behind the rows of most tests.
 const NOW: LogTime = LogTime(DAY + 3 * DAY_US + 12 * HOUR_US);
@@ -17,7 +17,7 @@ async fn fixture() -> Option<Fixture> {
 impl Fixture {
     /// Commits rows at log time [`NOW`]; their chunks look as if they had been made long ago.
     async fn filled(&self, taken: Taken, to: u64, outputs: Outputs) -> Taken {
-        self.committer().await.commit(&at(NOW, commit(taken, to, outputs))).await.unwrap();
+        self.committer().await.commit(Commits(&[&at(NOW, commit(taken, to, outputs))])).await.unwrap();
         self.client
             .batch_execute("UPDATE _timescaledb_catalog.chunk SET creation_time = creation_time - interval '2 hours'")
             .await
@@ -85,7 +85,7 @@ async fn late_rows_join_the_columnstore_after_a_while() {
     assert_eq!((fixture.values().await, fixture.states().await), (vec!["5".into(), "6".into(), "0".into()], vec!["9".into()]));
     assert_eq!(fixture.upkeep(NOW).await.compressed, [""; 0], "late rows are not worth a rewrite each time");
     let later = LogTime(NOW.0 + 6 * HOUR_US);
-    fixture.committer().await.commit(&at(later, commit(taken, 3, Outputs::default()))).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&at(later, commit(taken, 3, Outputs::default()))])).await.unwrap();
     assert_eq!(fixture.upkeep(later).await.compressed.len(), 1);
     assert_eq!((fixture.values().await, fixture.states().await), (vec!["5".into(), "6".into(), "0".into()], vec!["1".into()]));
 }
@@ -117,14 +117,14 @@ async fn neither_a_new_chunk_nor_one_of_the_days_that_a_replay_has_reached_is_cl
     let Some(fixture) = fixture().await else { return };
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
-    committer.commit(&at(LogTime(DAY + DAY_US), commit(taken, 1, of_days([0])))).await.unwrap();
+    committer.commit(Commits(&[&at(LogTime(DAY + DAY_US), commit(taken, 1, of_days([0])))])).await.unwrap();
     let age = "UPDATE _timescaledb_catalog.chunk SET creation_time = creation_time - interval '2 hours'";
     fixture.client.batch_execute(age).await.unwrap();
     assert_eq!(fixture.upkeep(NOW).await.compressed, [""; 0], "the clock is ahead of the log");
     let taken = after(taken, 1);
     let mut history = of_days([-9]);
     history.numbers.iter_mut().for_each(|number| number.offset.0 = 1);
-    committer.commit(&at(NOW, commit(taken, 2, history))).await.unwrap();
+    committer.commit(Commits(&[&at(NOW, commit(taken, 2, history))])).await.unwrap();
     assert_eq!(fixture.upkeep(NOW).await.compressed.len(), 1, "of the old day more may be on its way");
     assert_eq!(fixture.states().await, ["0", "1"]);
 }
@@ -207,7 +207,8 @@ async fn a_refused_row_beside_the_columnstore_is_set_aside() {
     let taken = fixture.take().await;
     let taken = fixture.filled(taken, 1, of_days([0])).await;
     assert_eq!(fixture.upkeep(NOW).await.compressed.len(), 1);
-    let committed = fixture.committer().await.commit(&at(NOW, commit(taken, 2, numbers(1, &[1.0, 1000.0, 2.0])))).await.unwrap();
+    let committed =
+        fixture.committer().await.commit(Commits(&[&at(NOW, commit(taken, 2, numbers(1, &[1.0, 1000.0, 2.0])))])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (2, 1));
     assert_eq!(fixture.values().await, ["1", "2", "0"]);
 }
@@ -229,17 +230,20 @@ async fn history_is_copied_straight_into_the_columnstore() {
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
     let commits = [at(NOW, commit(taken, 1, history(0, 100))), at(NOW, commit(after(taken, 1), 2, history(1, 99)))];
-    let committed = committer.commit(&commits[0]).await.unwrap();
+    let committed = committer.commit(Commits(&[&commits[0]])).await.unwrap();
     assert_eq!((committed.rows, &*committed.refused), (101, &[][..]));
     assert_eq!((fixture.number("SELECT count(*) FROM measurement").await, fixture.number(OLDEST_BYTES).await), (101, 0));
-    assert!(matches!(committer.commit(&commits[0]).await, Err(CommitError::Fenced { .. })), "it is as fenced as ever");
-    committer.commit(&commits[1]).await.unwrap();
+    assert!(
+        matches!(committer.commit(Commits(&[&commits[0]])).await, Err(CommitError::Fenced { .. })),
+        "it is as fenced as ever"
+    );
+    committer.commit(Commits(&[&commits[1]])).await.unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 201);
     assert!(fixture.number(OLDEST_BYTES).await > 0, "too few of a series");
     // The rows beside it join first, then all are put in order.
     assert_eq!(fixture.upkeep(NOW).await.compressed.len(), 1);
     let later = LogTime(NOW.0 + 6 * HOUR_US);
-    committer.commit(&at(later, commit(after(taken, 2), 3, Outputs::default()))).await.unwrap();
+    committer.commit(Commits(&[&at(later, commit(after(taken, 2), 3, Outputs::default()))])).await.unwrap();
     fixture.upkeep(later).await;
     assert_eq!((fixture.number("SELECT count(*) FROM measurement").await, fixture.states().await), (201, vec!["1".into()]));
 }
@@ -252,7 +256,7 @@ async fn a_refused_row_of_history_is_set_aside() {
     let taken = fixture.take().await;
     let mut history = history(0, 150);
     history.numbers[70].row.value = 1000.0;
-    let committed = fixture.committer().await.commit(&at(NOW, commit(taken, 1, history))).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&at(NOW, commit(taken, 1, history))])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (150, 1));
     let held = "SELECT count(*) FILTER (WHERE value < 100) * 1000 + count(*) FROM measurement";
     assert_eq!(fixture.number(held).await, 150 * 1001);
@@ -268,10 +272,10 @@ async fn after_a_failure_that_is_no_rows_fault_history_goes_the_plain_way() {
                   $$ BEGIN RAISE 'forbidden' USING ERRCODE = 'insufficient_privilege'; END $$; \
                   CREATE TRIGGER forbidden BEFORE INSERT ON measurement FOR EACH ROW EXECUTE FUNCTION forbidden()";
     fixture.client.batch_execute(forbid).await.unwrap();
-    assert!(matches!(committer.commit(&history).await, Err(CommitError::Retry(_))));
-    assert!(matches!(committer.commit(&history).await, Err(CommitError::Stop(_))), "it is told what is amiss");
+    assert!(matches!(committer.commit(Commits(&[&history])).await, Err(CommitError::Retry(_))));
+    assert!(matches!(committer.commit(Commits(&[&history])).await, Err(CommitError::Stop(_))), "it is told what is amiss");
     fixture.client.batch_execute("DROP TRIGGER forbidden ON measurement").await.unwrap();
-    assert_eq!(committer.commit(&history).await.unwrap().rows, 151);
+    assert_eq!(committer.commit(Commits(&[&history])).await.unwrap().rows, 151);
     assert!(fixture.number(OLDEST_BYTES).await > 0);
 }
 
@@ -285,6 +289,6 @@ async fn history_goes_into_a_table_that_the_columnstore_does_not_take_directly()
     let mut twice = history(0, 150);
     let again = twice.numbers[3].clone();
     twice.numbers.push(again);
-    let committed = fixture.committer().await.commit(&at(NOW, commit(taken, 1, twice))).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&at(NOW, commit(taken, 1, twice))])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (151, 1));
 }

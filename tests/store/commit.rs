@@ -7,7 +7,7 @@ use dataflows::model::{
     BucketLevel, CatalogueDevice, ClassNo, Counts, DAY_US, Device, DeviceId, DeviceNo, HOUR_US, LogTime, Offset, Outputs,
     Partition, Quarantined, Reason, TemplateNo, TenantNo, ValueKind,
 };
-use weir::store::{Checkpoint, Commit, Landing};
+use weir::store::{Checkpoint, Commit, Commits, Landing};
 
 async fn every_table_takes_its_rows(kind: Kind) {
     let fixture = Fixture::new(kind).await;
@@ -51,7 +51,7 @@ async fn every_table_takes_its_rows(kind: Kind) {
         quarantined: vec![placed(1, quarantined)],
         released: vec![],
     };
-    let committed = fixture.committer().await.commit(&commit(taken, 2, outputs)).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 2, outputs)])).await.unwrap();
     assert_eq!((committed.rows, committed.refused.len()), (12, 0));
     assert!(committed.bytes > 300, "{committed:?}");
 
@@ -97,8 +97,8 @@ async fn a_commit_may_be_empty(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
     let mut committer = fixture.committer().await;
-    assert_eq!(committer.commit(&commit(taken, 5, Outputs::default())).await.unwrap().rows, 0);
-    assert_eq!(committer.commit(&commit(after(taken, 5), 6, Outputs::default())).await.unwrap().rows, 0);
+    assert_eq!(committer.commit(Commits(&[&commit(taken, 5, Outputs::default())])).await.unwrap().rows, 0);
+    assert_eq!(committer.commit(Commits(&[&commit(after(taken, 5), 6, Outputs::default())])).await.unwrap().rows, 0);
     let progress = fixture.store.progress().await.unwrap();
     assert_eq!((progress.len(), progress[0].offset, progress[0].log), (1, Offset(6), LOG));
     assert_eq!(progress[0].counts, Counts { uplinks: 6, ..Counts::default() });
@@ -120,7 +120,7 @@ async fn a_series_changes_its_class_and_its_tables(kind: Kind) {
         numbers: vec![placed(0, stored(0, DAY, 1.0)), placed(1, later)],
         ..Outputs::default()
     };
-    committer.commit(&commit(taken, 2, outputs)).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 2, outputs)])).await.unwrap();
     assert_eq!(fixture.texts("SELECT value::text FROM measurement").await, ["1"]);
     assert_eq!(fixture.texts("SELECT value::text FROM measurement_long").await, ["2"]);
     assert_eq!(fixture.texts("SELECT class_no::text FROM series").await, ["2"]);
@@ -134,7 +134,7 @@ async fn days_far_apart_find_their_partitions(kind: Kind) {
     let days = [0, 1, 40, 4000];
     let numbers = days.map(|day| placed(0, stored(0, DAY - day * DAY_US, day as f64))).to_vec();
     let outputs = Outputs { numbers, ..Outputs::default() };
-    let committed = committer.commit(&commit(taken, 1, outputs)).await.unwrap();
+    let committed = committer.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     assert_eq!((committed.rows, committed.refused), (4, vec![]));
     // Somebody drops one; it is made again.
     let drop = match kind {
@@ -143,7 +143,7 @@ async fn days_far_apart_find_their_partitions(kind: Kind) {
     };
     fixture.client.batch_execute(drop).await.unwrap();
     let outputs = Outputs { numbers: vec![placed(1, stored(0, DAY - HOUR_US, 9.0))], ..Outputs::default() };
-    committer.commit(&commit(after(taken, 1), 2, outputs)).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 1), 2, outputs)])).await.unwrap();
     assert!(fixture.texts("SELECT value::text FROM measurement ORDER BY ts").await.contains(&"9".into()));
 }
 
@@ -157,7 +157,7 @@ async fn checkpoints_travel_with_commits(kind: Kind) {
         let state = vec![to as u8; 100_000];
         let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(to), log: LOG, version: 7, state };
         let commit = Commit { checkpoint: Some(checkpoint), ..commit(taken, to, Outputs::default()) };
-        committer.commit(&commit).await.unwrap();
+        committer.commit(Commits(&[&commit])).await.unwrap();
         taken = after(taken, to);
     }
     let [stored] = &*fixture.store.load_checkpoints(&[PARTITION, Partition(1)], LOG).await.unwrap() else { panic!("not one") };
@@ -177,10 +177,10 @@ async fn a_checkpoint_alone_is_committed_again(kind: Kind) {
     let commit = Commit { checkpoint: Some(checkpoint), ..commit(taken, 0, Outputs::default()) };
     // The answer to the first try was lost; nothing in the progress tells whether it arrived.
     let progress = fixture.store.progress().await.unwrap();
-    assert_eq!(commit.landing(&progress), Landing::Missed);
+    assert_eq!(Commits(&[&commit]).landing(&progress), Landing::Missed);
     let mut committer = fixture.committer().await;
-    committer.commit(&commit).await.unwrap();
-    committer.commit(&commit).await.unwrap();
+    committer.commit(Commits(&[&commit])).await.unwrap();
+    committer.commit(Commits(&[&commit])).await.unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM checkpoint").await, 1);
 }
 
@@ -196,7 +196,7 @@ async fn two_committers_work_at_once(kind: Kind) {
             outputs.numbers.iter_mut().for_each(|row| row.partition = taken.partition);
             let mut commit = commit(after(taken, from), from + 1, outputs);
             loop {
-                match committer.commit(&commit).await {
+                match committer.commit(Commits(&[&commit])).await {
                     Ok(_) => break,
                     Err(weir::store::CommitError::Retry(_)) => commit.advances.truncate(1),
                     Err(error) => panic!("{error}"),
@@ -215,7 +215,7 @@ async fn partitions_advance_together(kind: Kind) {
     assert_eq!(taken.iter().map(|t| t.partition.0).collect::<Vec<_>>(), [1, 9]);
     let mut both = commit(taken[1], 4, Outputs::default());
     both.advances.extend(commit(taken[0], 2, Outputs::default()).advances);
-    fixture.committer().await.commit(&both).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&both])).await.unwrap();
     let offsets: Vec<Offset> = fixture.store.progress().await.unwrap().iter().map(|p| p.offset).collect();
     assert_eq!(offsets, [Offset(2), Offset(4)]);
 }
@@ -226,7 +226,7 @@ async fn a_wide_commit_is_whole(kind: Kind) {
     // Several send buffers' worth, in the order in which devices report: interleaved series.
     let row = |i: i64| placed(0, stored((i % 50) as u16, DAY + i * 1_000_000, i as f64));
     let outputs = Outputs { numbers: (0..50_000).map(row).collect(), ..Outputs::default() };
-    let committed = fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     assert_eq!(committed.rows, 50_000);
     assert_eq!(fixture.number("SELECT count(DISTINCT (series_id, ts)) FROM measurement").await, 50_000);
     assert_eq!(fixture.number("SELECT sum(value)::bigint FROM measurement").await, 49_999 * 25_000);

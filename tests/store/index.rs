@@ -4,8 +4,8 @@ use crate::fixture::{DAY, DEVICE, Fixture, after, commit, placed, stored};
 use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{ClassNo, EventTime, FieldNo, HOUR_US, Outputs, SeriesId, Stored};
-use weir::store::Taken;
 use weir::store::maintenance::{Filling, Indexer};
+use weir::store::{Commits, Taken};
 
 /// Rows of many series: more than a page.
 const ROWS: u16 = 2_000;
@@ -29,7 +29,12 @@ async fn fill(fixture: &Fixture, taken: Taken, hour: i64) -> Taken {
     };
     let offset = taken.offset.0;
     let numbers = (0..ROWS).map(|field| placed(offset, row(field))).collect();
-    fixture.committer().await.commit(&commit(taken, offset + 1, Outputs { numbers, ..Outputs::default() })).await.unwrap();
+    fixture
+        .committer()
+        .await
+        .commit(Commits(&[&commit(taken, offset + 1, Outputs { numbers, ..Outputs::default() })]))
+        .await
+        .unwrap();
     after(taken, offset + 1)
 }
 
@@ -106,7 +111,7 @@ async fn commits_go_to_and_fro_through_the_series(kind: Kind) {
         let offset = taken.offset.0;
         let numbers = [row(1, 0), row(0, 0), row(1, 1), row(0, 1)];
         let outputs = Outputs { numbers: numbers.into(), ..Outputs::default() };
-        committer.commit(&commit(taken, offset + 1, outputs)).await.unwrap();
+        committer.commit(Commits(&[&commit(taken, offset + 1, outputs)])).await.unwrap();
         taken = after(taken, offset + 1);
     }
     let sql = "SELECT value || ' ' || extract(microseconds FROM ts)::int FROM measurement ORDER BY ctid";

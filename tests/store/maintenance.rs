@@ -4,6 +4,7 @@ use crate::fixture::{DAY, Fixture, after, commit, numbers, partial, placed, stor
 use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{BucketLevel, DAY_US, HOUR_US, LogTime, Outputs};
+use weir::store::Commits;
 use weir::store::maintenance::run_once;
 
 const NOW: LogTime = LogTime(DAY + 12 * HOUR_US);
@@ -50,7 +51,7 @@ async fn merging_partials_changes_no_answer(kind: Kind) {
         placed(0, partial(day, DAY - 2 * DAY_US, (DAY - 2 * DAY_US, 3, 1.0), (DAY - DAY_US - 1, 4, 8.0))),
         placed(0, partial(day, DAY - 2 * DAY_US, (DAY - 2 * DAY_US, 2, 3.0), (DAY - DAY_US - 1, 5, 9.0))),
     ];
-    fixture.committer().await.commit(&commit(taken, 1, Outputs { partials, ..Outputs::default() })).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 1, Outputs { partials, ..Outputs::default() })])).await.unwrap();
     let answers = "SELECT m::text FROM rollup_1h_merged m UNION ALL SELECT m::text FROM rollup_1d_merged m ORDER BY 1";
     let before = fixture.texts(answers).await;
     assert!(
@@ -70,7 +71,7 @@ async fn old_windows_are_looked_at_in_turn(kind: Kind) {
     let taken = fixture.take().await;
     let bucket = DAY - 10 * DAY_US;
     let partials = vec![placed(0, partial(BucketLevel::Hour, bucket, (bucket, 3, 1.0), (bucket, 4, 8.0))); 2];
-    fixture.committer().await.commit(&commit(taken, 1, Outputs { partials, ..Outputs::default() })).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 1, Outputs { partials, ..Outputs::default() })])).await.unwrap();
     let mut merged = 0;
     // The chunk begins up to a week before the bucket, and each round takes a day of it.
     for _ in 0..8 {
@@ -91,7 +92,12 @@ async fn retention_drops_only_what_is_old(kind: Kind) {
     }
     let old = DAY - 100 * DAY_US;
     let partials = vec![placed(0, partial(BucketLevel::Hour, old, (old, 3, 1.0), (old, 4, 8.0)))];
-    fixture.committer().await.commit(&commit(taken, 1, Outputs { numbers, partials, ..Outputs::default() })).await.unwrap();
+    fixture
+        .committer()
+        .await
+        .commit(Commits(&[&commit(taken, 1, Outputs { numbers, partials, ..Outputs::default() })]))
+        .await
+        .unwrap();
 
     assert_eq!(run_once(&fixture.store, NOW).await.unwrap().unwrap().dropped, [""; 0], "nothing is dropped unless asked");
     fixture.client.batch_execute("UPDATE retention_class SET raw_retention = '5 days' WHERE class_no = 0").await.unwrap();
@@ -110,7 +116,7 @@ async fn a_clock_that_is_ahead_drops_nothing(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
     fixture.client.batch_execute("UPDATE retention_class SET raw_retention = '5 days'").await.unwrap();
-    fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0, 2.0]))).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0, 2.0]))])).await.unwrap();
     let in_a_year = LogTime(NOW.0 + 365 * DAY_US);
     assert_eq!(run_once(&fixture.store, in_a_year).await.unwrap().unwrap().dropped, [""; 0]);
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 2);
@@ -118,7 +124,7 @@ async fn a_clock_that_is_ahead_drops_nothing(kind: Kind) {
     let taken = after(taken, 1);
     let mut later = commit(taken, 2, numbers(1, &[]));
     later.advances[0].log_time = LogTime(in_a_year.0 - DAY_US);
-    fixture.committer().await.commit(&later).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&later])).await.unwrap();
     run_once(&fixture.store, in_a_year).await.unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 0);
 }
@@ -135,7 +141,8 @@ async fn a_partition_without_bounds_is_a_partition(kind: Kind) {
     let taken = fixture.take().await;
     let days = [-400, 0, 30, 400];
     let numbers = days.map(|day| placed(0, stored(0, DAY + day * DAY_US, day as f64))).to_vec();
-    let committed = fixture.committer().await.commit(&commit(taken, 1, Outputs { numbers, ..Outputs::default() })).await.unwrap();
+    let committed =
+        fixture.committer().await.commit(Commits(&[&commit(taken, 1, Outputs { numbers, ..Outputs::default() })])).await.unwrap();
     assert_eq!((committed.rows, committed.refused), (4, vec![]));
     run_once(&fixture.store, NOW).await.unwrap();
 }
@@ -150,7 +157,7 @@ async fn an_interval_without_bounds_stops_nothing(kind: Kind) {
     fixture.client.batch_execute(drop).await.unwrap();
     fixture.client.batch_execute("UPDATE retention_class SET raw_retention = '250000 years'").await.unwrap();
     let taken = fixture.take().await;
-    fixture.committer().await.commit(&commit(taken, 1, numbers(0, &[1.0]))).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 1, numbers(0, &[1.0]))])).await.unwrap();
     run_once(&fixture.store, NOW).await.unwrap();
     let mut client = fixture.database.client().await;
     let read = weir::registry::tables::read(&mut client, |_| true).await.unwrap();

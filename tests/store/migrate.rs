@@ -5,7 +5,7 @@ use crate::on_every_server;
 use crate::support::database::{Kind, TestDatabase};
 use dataflows::model::{Counts, Offset};
 use refinery::{Migration, Runner};
-use weir::store::{Committer, Level, Store, StoreConfig, StoreError};
+use weir::store::{Commits, Committer, Level, Store, StoreConfig, StoreError};
 
 async fn migrating_twice_changes_nothing(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
@@ -102,7 +102,7 @@ async fn an_old_database_with_rows_is_brought_up_to_date(kind: Kind) {
     let taken = store.take("new", LOG, &[(PARTITION, Offset(30))]).await.unwrap()[0];
     assert_eq!((taken.offset, taken.owner_epoch, taken.begins), (Offset(20), 4, Offset(0)));
     let mut committer = Committer::connect(&store).await.unwrap();
-    committer.commit(&commit(taken, 21, numbers(20, &[1.0]))).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 21, numbers(20, &[1.0]))])).await.unwrap();
 }
 
 async fn the_registry_announces_its_changes(kind: Kind) {

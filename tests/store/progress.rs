@@ -5,7 +5,7 @@ use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{Offset, Outputs, Partition};
 use uuid::Uuid;
-use weir::store::{Checkpoint, Commit, StoreError};
+use weir::store::{Checkpoint, Commit, Commits, StoreError};
 
 const OTHER_LOG: Uuid = Uuid::from_u128(0x6f74686572);
 
@@ -15,7 +15,7 @@ async fn at_ten(kind: Kind) -> Fixture {
     let taken = fixture.take().await;
     let checkpoint = Checkpoint { partition: PARTITION, offset: Offset(10), log: LOG, version: 1, state: vec![1] };
     let commit = Commit { checkpoint: Some(checkpoint), ..commit(taken, 10, Outputs::default()) };
-    fixture.committer().await.commit(&commit).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit])).await.unwrap();
     fixture
 }
 

@@ -7,8 +7,8 @@ use dataflows::model::{
     BucketLevel, DAY_US, DeviceId, DeviceNo, FieldNo, HOUR_US, LogTime, Offset, Outputs, Placed, Quarantined, Reason, Released,
     SeriesId, TenantNo, ValueKind,
 };
-use weir::store::Commit;
 use weir::store::quarantine::{EntryId, Filter, RowsRetried, Wanted, Way};
+use weir::store::{Commit, Commits};
 
 fn set_aside(offset: u64, log_time: i64, device: &str, field: Option<&str>, reason: Reason) -> Placed<Quarantined> {
     let row = Quarantined {
@@ -50,7 +50,7 @@ async fn an_entry_goes_with_the_commit_of_its_retry(kind: Kind) {
         set_aside(0, first, "pump", None, Reason::RowRefused),
         set_aside(2, second, "pump", Some("x"), Reason::RowRefused),
     ];
-    committer.commit(&commit(taken, 3, Outputs { quarantined, ..Outputs::default() })).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 3, Outputs { quarantined, ..Outputs::default() })])).await.unwrap();
     assert_eq!(fixture.store.quarantine_mark(&Filter::default()).await.unwrap(), 4);
     assert_eq!(fixture.store.quarantine_mark(&Filter::default()).await.unwrap(), 0, "they are marked");
     let outputs = Outputs {
@@ -59,13 +59,13 @@ async fn an_entry_goes_with_the_commit_of_its_retry(kind: Kind) {
         ..Outputs::default()
     };
     let next = commit(after(taken, 3), 5, outputs);
-    committer.commit(&next).await.unwrap();
+    committer.commit(Commits(&[&next])).await.unwrap();
     let entries = ["0 row_refused", "1 decoder_error", "2 x row_refused", "2 y bad_value", "3 decoder_steps"];
     let standing = standing(&fixture).await;
     assert_eq!(standing, (entries.map(Into::into).to_vec(), ["1", "2 y"].map(Into::into).to_vec()));
     // A commit that does not go through takes nothing away.
     let late = Commit { outputs: Outputs { released: vec![released(4, 1, first, None)], ..Outputs::default() }, ..next };
-    committer.commit(&late).await.unwrap_err();
+    committer.commit(Commits(&[&late])).await.unwrap_err();
     assert_eq!(self::standing(&fixture).await, standing);
     // In a replay an entry may come and go at once.
     let outputs = Outputs {
@@ -73,7 +73,7 @@ async fn an_entry_goes_with_the_commit_of_its_retry(kind: Kind) {
         released: vec![released(6, 5, second, None)],
         ..Outputs::default()
     };
-    committer.commit(&commit(after(taken, 5), 7, outputs)).await.unwrap();
+    committer.commit(Commits(&[&commit(after(taken, 5), 7, outputs)])).await.unwrap();
     assert_eq!(self::standing(&fixture).await, standing);
 }
 
@@ -86,7 +86,7 @@ async fn marks_are_read_in_the_order_in_which_their_records_came(kind: Kind) {
         set_aside(2, DAY + 3, "pump", Some("x"), Reason::BadValue),
     ];
     let outputs = Outputs { quarantined, ..Outputs::default() };
-    fixture.committer().await.commit(&commit(taken, 3, outputs)).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 3, outputs)])).await.unwrap();
     let mut client = fixture.store.client().await.unwrap();
     assert_eq!(Wanted::read(&mut client, 10).await.unwrap(), Wanted::default());
     fixture.store.quarantine_mark(&Filter::default()).await.unwrap();
@@ -119,7 +119,7 @@ async fn entries_are_found_by_all_that_is_said_and_dropped(kind: Kind) {
         set_aside(3, DAY + 3 * HOUR_US, "pump", Some("x"), Reason::BadValue),
     ];
     let outputs = Outputs { quarantined, ..Outputs::default() };
-    fixture.committer().await.commit(&commit(taken, 4, outputs)).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 4, outputs)])).await.unwrap();
     let check = async |filter: Filter, expected: &[u64]| {
         let found = fixture.store.quarantine(&filter, 10).await.unwrap();
         assert_eq!(found.iter().map(|entry| entry.offset.0).collect::<Vec<_>>(), expected, "{filter:?}");
@@ -194,7 +194,7 @@ async fn contents(fixture: &Fixture) -> Vec<String> {
 
 async fn rows_that_were_refused_are_written_as_they_would_have_been(kind: Kind) {
     let right = Fixture::new(kind).await;
-    right.committer().await.commit(&commit(right.take().await, 3, rows_of_every_table())).await.unwrap();
+    right.committer().await.commit(Commits(&[&commit(right.take().await, 3, rows_of_every_table())])).await.unwrap();
 
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
@@ -202,7 +202,7 @@ async fn rows_that_were_refused_are_written_as_they_would_have_been(kind: Kind) 
         let check = format!("ALTER TABLE {table} ADD CONSTRAINT sane CHECK (series_id < 0)");
         fixture.client.batch_execute(&check).await.unwrap();
     }
-    let committed = fixture.committer().await.commit(&commit(taken, 3, rows_of_every_table())).await.unwrap();
+    let committed = fixture.committer().await.commit(Commits(&[&commit(taken, 3, rows_of_every_table())])).await.unwrap();
     assert_eq!(committed.refused.len(), 8);
     let retry = async |filter: &Filter| fixture.store.quarantine_retry_rows(filter).await.unwrap();
     let refused = retry(&Filter::default()).await;
@@ -239,7 +239,7 @@ async fn a_retry_lifts_the_refusal_of_a_series(kind: Kind) {
     fixture.client.batch_execute(foreign).await.unwrap();
     let mut outputs = numbers(0, &[1.0, 2.0]);
     outputs.series = vec![placed(0, series(0, "pressure", ValueKind::Number))];
-    committer.commit(&commit(taken, 1, outputs)).await.unwrap();
+    committer.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     let retry = async || fixture.store.quarantine_retry_rows(&Filter::default()).await.unwrap();
     let refused = retry().await;
     assert_eq!((refused.written, refused.refused, refused.series_lifted), (0, 3, 0));
@@ -251,7 +251,7 @@ async fn a_retry_lifts_the_refusal_of_a_series(kind: Kind) {
     assert_eq!(fixture.texts("SELECT field FROM series").await, ["pressure"]);
     assert_eq!(fixture.number("SELECT count(*) FROM series_refused").await, 0);
     // The daemon that set its rows aside until now writes them from now on.
-    let committed = committer.commit(&commit(after(taken, 1), 2, numbers(1, &[3.0]))).await.unwrap();
+    let committed = committer.commit(Commits(&[&commit(after(taken, 1), 2, numbers(1, &[3.0]))])).await.unwrap();
     assert_eq!(committed.refused.len(), 0);
     assert_eq!(fixture.texts("SELECT value::text FROM measurement ORDER BY value").await, ["1", "2", "3"]);
 }
@@ -272,7 +272,7 @@ async fn a_refused_device_is_added_unless_somebody_else_did(kind: Kind) {
     let devices = [device("pump-1", 1), device("pump-2", 2)];
     let devices = devices.into_iter().map(|device| placed(0, dataflows::model::CatalogueDevice(device))).collect();
     let outputs = Outputs { devices, ..Outputs::default() };
-    fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     let mend = "ALTER TABLE device DROP CONSTRAINT no_pumps; \
                 INSERT INTO device (tenant_no, id, template_no) VALUES (1, 'pump-2', 1)";
     fixture.client.batch_execute(mend).await.unwrap();
@@ -288,7 +288,7 @@ async fn a_row_whose_time_no_table_holds_stays(kind: Kind) {
     let mut outputs = numbers(0, &[1.0]);
     outputs.series = vec![placed(0, series(0, "pressure", ValueKind::Number))];
     outputs.numbers.push(placed(0, stored(0, i64::MIN + 1, 3.0)));
-    fixture.committer().await.commit(&commit(taken, 1, outputs)).await.unwrap();
+    fixture.committer().await.commit(Commits(&[&commit(taken, 1, outputs)])).await.unwrap();
     let retried = fixture.store.quarantine_retry_rows(&Filter::default()).await.unwrap();
     assert_eq!((retried.written, retried.refused), (0, 1));
     assert_eq!(SeriesId::new(DeviceNo(7), FieldNo(0)), SeriesId(458_752));

@@ -5,7 +5,7 @@ use super::random::Fate;
 use super::server::Server;
 use super::task::{self, Task};
 use crate::runtime::database::{Database, Session};
-use crate::store::{Advance, Checkpoint, Commit, CommitError, Store, StoreConfig, StoreError};
+use crate::store::{Advance, Checkpoint, Commit, CommitError, Commits, Store, StoreConfig, StoreError};
 use dataflows::model::*;
 use uuid::Uuid;
 
@@ -17,12 +17,14 @@ const LOG: Uuid = Uuid::from_u128(1);
 const OTHER_LOG: Uuid = Uuid::from_u128(2);
 const PARTITIONS: u64 = 3;
 const CALLS: usize = 150;
+/// One of which every kind of answer comes.
+const SEED: u64 = 8;
 
 /// A call.
 #[derive(Debug)]
 enum Call {
     Take { log: Uuid, partitions: Vec<(Partition, Offset)> },
-    Commit(Box<Commit>),
+    Commit(Vec<Commit>),
     Progress,
     Checkpoints,
     CheckpointsKept,
@@ -44,9 +46,11 @@ fn calls(fate: &Fate) -> Vec<Call> {
             Call::Take { log, partitions: chosen.iter().map(|p| (Partition(*p as u16), log_end)).collect() }
         }
         1 => {
-            let mut commit = Commit::default();
+            let mut commits = vec![Commit::default(); fate.within(1..=3) as usize];
             let mut passes = true;
             for p in (0..PARTITIONS).filter(|_| !fate.once_in(3)) {
+                let nth = fate.below(commits.len() as u64) as usize;
+                let commit = &mut commits[nth];
                 let (epoch, offset) = standing[p as usize];
                 let from = if fate.once_in(8) { offset + 1 } else { offset };
                 let owner_epoch = if fate.once_in(8) { epoch.saturating_sub(1) } else { epoch };
@@ -65,9 +69,9 @@ fn calls(fate: &Fate) -> Vec<Call> {
                 }
             }
             if passes {
-                commit.advances.iter().for_each(|a| standing[usize::from(a.partition.0)].1 = a.to.0);
+                commits.iter().flat_map(|commit| &commit.advances).for_each(|a| standing[usize::from(a.partition.0)].1 = a.to.0);
             }
-            Call::Commit(Box::new(commit))
+            Call::Commit(commits)
         }
         2 => Call::Progress,
         3 => Call::Checkpoints,
@@ -100,7 +104,7 @@ async fn answer<D: Database>(database: &D, session: &mut D::Session, call: &Call
                 Err(StoreError::LogBehind { partition, .. }) => format!("log behind in {partition}"),
                 Err(error) => format!("{error}"),
             },
-            Call::Commit(commit) => match session.commit(commit).await {
+            Call::Commit(commits) => match session.commit(Commits(&commits.iter().collect::<Vec<_>>())).await {
                 Ok(_) => "committed".into(),
                 Err(CommitError::Fenced { partition }) => format!("fenced in {partition}"),
                 Err(CommitError::Retry(_) | CommitError::Stop(_)) => continue,
@@ -140,14 +144,14 @@ async fn the_fake_database_answers_as_a_real_one() {
     let place = database::TestDatabase::create(database::Kind::Plain).await;
     let mut store = Store::connect(StoreConfig::new(place.url())).await.unwrap();
     store.migrate(PARTITIONS as u16).await.unwrap();
-    let fate = Fate::new(7);
+    let fate = Fate::new(SEED);
     let calls = calls(&fate);
     let real = answers(&store, &calls).await;
 
     let server = Server::new(&fate);
     let mut fake: Task<Vec<String>> = {
         let server = server.clone();
-        let calls = self::calls(&Fate::new(7));
+        let calls = self::calls(&Fate::new(SEED));
         Box::pin(async move { answers(&server, &calls).await })
     };
     let fake = loop {

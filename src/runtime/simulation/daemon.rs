@@ -13,10 +13,10 @@ use crate::runtime::commit_loop::{CommitLoop, CommitLoopError};
 use crate::runtime::database::Database;
 use crate::runtime::maintenance::Room;
 use crate::runtime::pace::Pace;
-use crate::runtime::pool::COMMITS_WAITING_MAX;
+use crate::runtime::pool::{Seat, Workers, joined, partitions_of};
 use crate::runtime::retained::{Guards, Retained};
 use crate::runtime::view::View;
-use crate::runtime::worker::{ToWorker, Worker, WorkerHandle};
+use crate::runtime::worker::{ToCommitter, ToWorker, Worker, WorkerHandle};
 use crate::store::StoreError;
 use dataflows::graph::Graph;
 use dataflows::model::{LogTime, Offset, Partition};
@@ -45,6 +45,8 @@ pub(super) struct Daemon {
     writer: Arc<Mutex<Stepper>>,
     view: Arc<View>,
     crew: Vec<Member>,
+    /// None once it has ended.
+    committer: Option<Task<Result<(), CommitLoopError>>>,
     appends: Vec<Append>,
     truncation: Option<Task<Result<Kept, StoreError>>>,
     fatal: Arc<AtomicBool>,
@@ -55,8 +57,6 @@ struct Member {
     worker: Option<Worker>,
     handle: WorkerHandle,
     next: Step,
-    /// None once it has ended.
-    committer: Option<Task<Result<(), CommitLoopError>>>,
 }
 
 /// Oldest and newest checkpoint of each partition.
@@ -103,37 +103,42 @@ impl Daemon {
         let (view, guards) = (Arc::new(View::new(PARTITIONS)), Arc::new(Guards::default()));
         let (workers, pace) = (fate.within(1..=4) as usize, pace(fate));
         fate.note(format_args!("the daemon starts with {workers} workers, {pace:?}"));
-        let member = |index: usize| {
+        let (ways, commits, muster) = joined(workers);
+        let member = |committer: ToCommitter| {
             let (sender, inbox) = std::sync::mpsc::channel();
-            let (handed_over, commits) = tokio::sync::mpsc::channel(COMMITS_WAITING_MAX);
             let handle = WorkerHandle::new(sender, std::thread::current());
             let (fate, log, writer) = (fate.clone(), log.clone(), Arc::clone(&writer));
-            let pauses = Pauses::new({
-                let fate = fate.clone();
-                move |_| {
-                    let fate = fate.clone();
-                    Box::pin(async move { turns(&fate).await })
-                }
-            });
             let watched = Watched { fate, log: log.clone(), writer, reached: Arc::clone(reached), fatal: Arc::clone(&fatal) };
             let (graph, retained) = (Graph::new(Box::new(watched)), Retained::new(Arc::clone(&guards)));
             let pace = pace.of_one_of(workers);
-            let worker = Worker::new(graph, pace, log.clone(), Arc::clone(&view), inbox, handed_over, retained);
-            let committer = CommitLoop {
-                database: server.clone(),
-                log,
-                owner: "weir".into(),
-                partitions: (0..PARTITIONS).map(Partition).filter(|p| usize::from(p.0) % workers == index).collect(),
-                worker: handle.clone(),
-                commits,
-                trouble: view.trouble(format!("committer {index}")),
-                pauses,
-            };
-            Member { worker: Some(worker), handle, next: Step::Hear, committer: Some(Box::pin(committer.run())) }
+            let worker = Worker::new(graph, pace, log.clone(), Arc::clone(&view), inbox, committer, retained);
+            Member { worker: Some(worker), handle, next: Step::Hear }
         };
-        let crew = (0..workers).map(member).collect();
+        let crew: Vec<Member> = ways.into_iter().map(member).collect();
+        let seat = |(index, member): (usize, &Member)| Seat {
+            partitions: partitions_of(index, workers, PARTITIONS),
+            worker: member.handle.clone(),
+        };
+        let seats = crew.iter().enumerate().map(seat).collect();
+        let pauses = Pauses::new({
+            let fate = fate.clone();
+            move |_| {
+                let fate = fate.clone();
+                Box::pin(async move { turns(&fate).await })
+            }
+        });
+        let committer = CommitLoop {
+            database: server.clone(),
+            log: log.clone(),
+            owner: "weir".into(),
+            workers: Workers { seats, commits, muster },
+            view: Arc::clone(&view),
+            trouble: view.trouble("committer".into()),
+            pauses,
+        };
+        let committer: Option<Task<_>> = Some(Box::pin(committer.run()));
         let (fate, server) = (fate.clone(), server.clone());
-        Ok(Self { fate, server, log, writer, view, crew, appends: Vec::new(), truncation: None, fatal })
+        Ok(Self { fate, server, log, writer, view, crew, committer, appends: Vec::new(), truncation: None, fatal })
     }
 
     /// Whether it has found that it cannot go on.
@@ -211,15 +216,15 @@ impl Daemon {
         };
     }
 
-    /// Lets a committer do what it can.
+    /// Lets the committer do what it can.
     ///
     /// Errors: the daemon must end.
-    pub(super) fn commit(&mut self, index: usize) -> Result<(), CommitLoopError> {
-        let Some(committer) = &mut self.crew[index].committer else { return Ok(()) };
+    pub(super) fn commit(&mut self) -> Result<(), CommitLoopError> {
+        let Some(committer) = &mut self.committer else { return Ok(()) };
         match task::poll(committer) {
             None => Ok(()),
             Some(end) => {
-                self.crew[index].committer = None;
+                self.committer = None;
                 end
             }
         }
@@ -252,13 +257,13 @@ impl Daemon {
 
     /// Whether all of it has ended in order, but for the log.
     pub(super) fn has_ended(&self) -> bool {
-        self.crew.iter().all(|member| member.worker.is_none() && member.committer.is_none())
+        self.committer.is_none() && self.crew.iter().all(|member| member.worker.is_none())
     }
 
     /// Closes the log in order.
     pub(super) fn close(self) {
-        let Self { writer, crew, appends, truncation, .. } = self;
-        drop((crew, appends, truncation));
+        let Self { writer, crew, committer, appends, truncation, .. } = self;
+        drop((crew, committer, appends, truncation));
         let writer = Arc::into_inner(writer).expect("only workers had it, which are gone");
         writer.into_inner().unwrap().close();
     }

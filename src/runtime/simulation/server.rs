@@ -38,7 +38,7 @@ pub(super) struct State {
 
 struct Received {
     connection: u64,
-    commit: Arc<Commit>,
+    commits: Arc<[Commit]>,
 }
 
 /// What became of a transaction.
@@ -75,12 +75,12 @@ impl Server {
         if abandoned && !self.fate.once_in(self.lingering) {
             return;
         }
-        let Received { commit, .. } = state.received.remove(&number).expect("it was just listed");
-        let answer = match state.tables.fence(&commit) {
+        let Received { commits, .. } = state.received.remove(&number).expect("it was just listed");
+        let answer = match state.tables.fence(commits.iter().flat_map(|commit| &commit.advances)) {
             _ if self.fate.once_in(if abandoned { 2 } else { 30 }) => Answer::Aborted,
             Some(partition) => Answer::Fenced(partition),
             None => {
-                state.write(Committed::Rows(commit));
+                state.write(Committed::Rows(commits));
                 Answer::Applied
             }
         };
@@ -192,10 +192,10 @@ impl State {
     }
 
     /// Receives a COMMIT; gives the transaction's number.
-    pub(super) fn receive(&mut self, connection: u64, commit: Arc<Commit>) -> u64 {
+    pub(super) fn receive(&mut self, connection: u64, commits: Arc<[Commit]>) -> u64 {
         self.numbers += 1;
         let number = self.numbers;
-        self.received.insert(number, Received { connection, commit });
+        self.received.insert(number, Received { connection, commits });
         number
     }
 

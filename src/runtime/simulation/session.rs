@@ -6,10 +6,9 @@ use super::task::{turn, turns};
 use crate::runtime::checkpoint;
 use crate::runtime::commit_loop::CommitLoopError;
 use crate::runtime::database::{Database, Session};
-use crate::store::{Commit, CommitError, Committed, Progress, StopReason, StoreError, StoredCheckpoint, Taken};
+use crate::store::{CommitError, Commits, Committed, Progress, StopReason, StoreError, StoredCheckpoint, Taken};
 use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// What a client hears when there is nobody.
@@ -164,7 +163,7 @@ impl Session for Committing {
         asked.and(answered).map(|()| progress)
     }
 
-    async fn commit(&mut self, commit: &Commit) -> Result<Committed, CommitError> {
+    async fn commit(&mut self, commits: Commits<'_>) -> Result<Committed, CommitError> {
         let connection = self.connection().await?;
         connection.wait().await?;
         if self.server.state().read_only {
@@ -175,11 +174,11 @@ impl Session for Committing {
             return Err(StopReason::TooManyRefused { refused: 1, rows: 1, example: "a row".into() }.into());
         }
         // The fence comes first, and holds until the end.
-        if let Some(partition) = self.server.state().tables.fence(commit) {
+        if let Some(partition) = self.server.state().tables.fence(commits.advances()) {
             return Err(CommitError::Fenced { partition });
         }
         connection.wait().await?;
-        let number = self.server.state().receive(connection.id, Arc::new(commit.clone()));
+        let number = self.server.state().receive(connection.id, commits.0.iter().map(|&commit| commit.clone()).collect());
         loop {
             turn().await;
             if !connection.lives() {

@@ -13,7 +13,7 @@ pub(super) enum Committed {
     /// A partition was taken.
     Taking { partition: Partition, owner: String, log: Uuid },
     /// Rows came.
-    Rows(Arc<Commit>),
+    Rows(Arc<[Commit]>),
 }
 
 /// The tables.
@@ -43,33 +43,35 @@ impl Tables {
                 progress.owner_epoch += 1;
                 progress.owner.clone_from(owner);
             }
-            Committed::Rows(commit) => {
-                for Advance { partition, to, counts, log_time, .. } in &commit.advances {
-                    let progress = self.progress.get_mut(partition).expect("a fence lets only taken partitions pass");
-                    (progress.offset, progress.counts, progress.log_time) = (*to, *counts, Some(*log_time));
-                }
-                for (partition, offset, row) in rows(&commit.outputs) {
-                    self.rows.entry(partition).or_default().push((offset, row));
-                }
-                self.series.extend(commit.outputs.series.iter().map(|placed| placed.row.clone()));
-                if let Some(checkpoint) = &commit.checkpoint {
-                    let kept = self.checkpoints.entry(checkpoint.partition).or_default();
-                    kept.retain(|other| other.offset != checkpoint.offset);
-                    kept.push(checkpoint.clone());
-                    kept.sort_by_key(|checkpoint| checkpoint.offset);
-                    kept.drain(..kept.len().saturating_sub(2));
-                }
-            }
+            Committed::Rows(commits) => commits.iter().for_each(|commit| self.add(commit)),
         }
     }
 
-    /// Gives the first partition that does not stand where a commit begins, under its epoch.
-    pub(super) fn fence(&self, commit: &Commit) -> Option<Partition> {
-        let stands = |advance: &&Advance| {
+    fn add(&mut self, commit: &Commit) {
+        for Advance { partition, to, counts, log_time, .. } in &commit.advances {
+            let progress = self.progress.get_mut(partition).expect("a fence lets only taken partitions pass");
+            (progress.offset, progress.counts, progress.log_time) = (*to, *counts, Some(*log_time));
+        }
+        for (partition, offset, row) in rows(&commit.outputs) {
+            self.rows.entry(partition).or_default().push((offset, row));
+        }
+        self.series.extend(commit.outputs.series.iter().map(|placed| placed.row.clone()));
+        if let Some(checkpoint) = &commit.checkpoint {
+            let kept = self.checkpoints.entry(checkpoint.partition).or_default();
+            kept.retain(|other| other.offset != checkpoint.offset);
+            kept.push(checkpoint.clone());
+            kept.sort_by_key(|checkpoint| checkpoint.offset);
+            kept.drain(..kept.len().saturating_sub(2));
+        }
+    }
+
+    /// Gives the first partition that does not stand where it is to be moved from, under its epoch.
+    pub(super) fn fence<'a>(&self, advances: impl IntoIterator<Item = &'a Advance>) -> Option<Partition> {
+        let stands = |advance: &Advance| {
             let progress = self.progress.get(&advance.partition);
             progress.is_some_and(|progress| progress.offset == advance.from && progress.owner_epoch == advance.owner_epoch)
         };
-        commit.advances.iter().find(|advance| !stands(advance)).map(|advance| advance.partition)
+        advances.into_iter().filter(|advance| !stands(advance)).map(|advance| advance.partition).min()
     }
 
     /// Tells how a partition was taken last.

@@ -192,11 +192,7 @@ impl World {
                 let index = self.fate.below(workers) as usize;
                 self.daemon().work(index);
             }
-            Usual::Commit => {
-                let workers = self.daemon().workers() as u64;
-                let index = self.fate.below(workers) as usize;
-                self.commit(index);
-            }
+            Usual::Commit => self.commit(),
             Usual::Truncate => self.truncate(),
         }
     }
@@ -215,8 +211,8 @@ impl World {
         }
     }
 
-    fn commit(&mut self, index: usize) {
-        match self.daemon().commit(index) {
+    fn commit(&mut self) {
+        match self.daemon().commit() {
             Ok(()) => {}
             Err(error @ CommitLoopError::TakenOver { .. }) if self.intruded => {
                 self.fate.note(error);
@@ -313,12 +309,17 @@ impl World {
         let new: Vec<Committed> = self.server.state().history[self.seen..].to_vec();
         self.seen += new.len();
         for committed in new {
-            if let Committed::Rows(commit) = committed {
+            if let Committed::Rows(commits) = committed {
                 self.fate.count("commits");
-                if commit.checkpoint.is_some() {
-                    self.fate.count("checkpoints");
+                if commits.len() > 1 {
+                    self.fate.count("commits of several workers");
                 }
-                self.reference.check_commit(&commit);
+                for commit in &*commits {
+                    if commit.checkpoint.is_some() {
+                        self.fate.count("checkpoints");
+                    }
+                    self.reference.check_commit(commit);
+                }
             }
         }
         if self.disk.is_off() {
@@ -468,7 +469,7 @@ impl World {
                 }
                 self.look();
                 if self.daemon.is_some() {
-                    self.commit(index);
+                    self.commit();
                 }
             }
         }
