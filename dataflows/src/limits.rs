@@ -21,11 +21,6 @@ pub const HISTORY_PER_SERIES_MAX: usize = 512;
 /// How many hours of one series may be open, and how many days. Usually it is one of each; when old
 /// data opens more, the earliest is emitted at once, as a partial that later ones merge with.
 pub const OPEN_PARTIALS_PER_SERIES_MAX: usize = 32;
-/// Hours and days of different partitions close so far from each other, see [`CLOSING_STEPS`]. Unit: microseconds of log time.
-pub const CLOSING_STEP_US: i64 = 20 * crate::model::SECOND_US;
-/// In how many steps they close. In one moment, the partials of a whole fleet would be a spike in memory and in commits,
-/// which whoever waits for new rows would feel every hour.
-pub const CLOSING_STEPS: u16 = 16;
 /// How far an event time may be ahead of log time. Unit: microseconds.
 pub const EVENT_AHEAD_MAX_US: i64 = 60 * MINUTE_US;
 /// 2000-01-01: what claims to be older comes from a clock that was never set.

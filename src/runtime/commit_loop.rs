@@ -10,7 +10,7 @@
 //! otherwise be missing until that is heard of again.
 
 use super::backoff::{Backoff, Pauses};
-use super::checkpoint::{CheckpointError, replays_alike};
+use super::checkpoint::CheckpointError;
 use super::database::{Database, Session};
 use super::gauges;
 use super::pool::{Seat, Workers};
@@ -140,9 +140,6 @@ impl<D: Database> CommitLoop<D> {
                 return Err(Retry::Never(CommitLoopError::LogTruncated { partition, needed, start }));
             }
             let knows_all_series = stored.as_ref().is_some_and(|stored| !stored.precedes_adoption);
-            if let Some(stored) = &stored {
-                replays_alike(stored, committed).map_err(Retry::Never)?;
-            }
             let mut state = match stored {
                 Some(stored) => self.database.decode(stored).await.map_err(Retry::Never)?,
                 None => PartitionState::default(),

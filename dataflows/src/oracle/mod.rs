@@ -109,7 +109,6 @@ impl Oracle {
         for entry in entries {
             let place = Place { partition: entry.partition, offset: entry.offset, log_time: entry.log_time };
             let log = self.partitions.entry(entry.partition).or_default();
-            log.rollup.belongs_to(entry.partition);
             rows.partials.extend(log.rollup.close_due(place.log_time).into_iter().map(|partial| place.row(partial)));
             match &entry.record {
                 Record::Uplink(uplink) => {

@@ -2,7 +2,7 @@
 
 use super::calendar;
 use crate::limits::OPEN_PARTIALS_PER_SERIES_MAX;
-use crate::model::{BucketLevel, ClassNo, DeviceNo, EventTime, HOUR_US, LogTime, Partial, Partition, Point, SECOND_US, SeriesId};
+use crate::model::{BucketLevel, ClassNo, DeviceNo, EventTime, HOUR_US, LogTime, Partial, Point, SeriesId};
 use std::collections::BTreeMap;
 
 /// In the order in which partials are emitted.
@@ -11,8 +11,6 @@ type Key = (BucketLevel, SeriesId, EventTime, ClassNo);
 /// The open buckets.
 #[derive(Debug, Default)]
 pub(super) struct Rollup {
-    /// How much later than elsewhere buckets close in this partition.
-    later_us: i64,
     open: BTreeMap<Key, Bucket>,
     /// The lateness horizon of each device's last decoded uplink.
     horizons: BTreeMap<DeviceNo, i64>,
@@ -29,10 +27,6 @@ struct Bucket {
 }
 
 impl Rollup {
-    pub(super) fn belongs_to(&mut self, partition: Partition) {
-        self.later_us = i64::from(partition.0 % 16) * 20 * SECOND_US;
-    }
-
     pub(super) fn horizon(&mut self, device: DeviceNo, horizon_us: i64) {
         self.horizons.insert(device, horizon_us);
     }
@@ -64,9 +58,9 @@ impl Rollup {
             let earliest = self.open.iter().find(of_series).map(|(key, _)| *key).expect("there are many");
             self.close_one(earliest, now, &mut pushed_out);
         }
-        let due = match part.end.0.saturating_add(horizon_us + self.later_us) {
+        let due = match part.end.0.saturating_add(horizon_us) {
             in_time if now.0 < in_time => in_time,
-            _ => now.0 + HOUR_US - (now.0 - self.later_us).rem_euclid(HOUR_US),
+            _ => (now.0.div_euclid(HOUR_US) + 1) * HOUR_US,
         };
         let bucket = Bucket { end: part.end, due, zone: zone.to_owned(), parts: Vec::new() };
         self.open.entry(key).or_insert(bucket).parts.push(part);

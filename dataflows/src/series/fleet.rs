@@ -114,7 +114,7 @@ impl Fleet {
                 None => {
                     closing.make_room(series, BucketLevel::Hour, &mut slot.buckets);
                     let end = EventTime(start.0 + HOUR_US);
-                    let due = due(end, horizon_us, cause);
+                    let due = due(end, horizon_us, cause.log_time);
                     let hour = Bucket { start, end, due, level: BucketLevel::Hour, class, zone };
                     let bucket = closing.agenda.opened(hour, device);
                     slot.buckets.open(BucketLevel::Hour, PackedOpen { bucket, count: ONE, digest });
@@ -231,7 +231,7 @@ impl Closing<'_> {
             Some(found) => found.add(packed.count, &packed.digest),
             None => {
                 self.make_room(series, BucketLevel::Day, buckets);
-                let due = due(day.end, self.horizon_us, self.cause);
+                let due = due(day.end, self.horizon_us, self.cause.log_time);
                 let Open { class, zone, .. } = open;
                 let day = Bucket { start: day.start, end: day.end, due, level: BucketLevel::Day, class, zone };
                 let bucket = self.agenda.opened(day, series.device());

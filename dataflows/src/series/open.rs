@@ -3,8 +3,6 @@
 use super::agenda::Agenda;
 use super::bucket_table::{Bucket, BucketNo, BucketTable};
 use super::calendar::ZoneNo;
-use crate::element::Cause;
-use crate::limits::{CLOSING_STEP_US, CLOSING_STEPS};
 use crate::model::{BucketLevel, ClassNo, DeviceNo, EventTime, HOUR_US, LogTime, Partial, Point, SeriesId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -97,12 +95,10 @@ impl Open {
 }
 
 /// Gives when a bucket that ends at `end` falls due: when log time has passed its end and the
-/// horizon, or, for one that is opened later than that, at the end of the log hour; and in some partitions a little later
-/// than in others, see [`CLOSING_STEP_US`].
-pub(crate) fn due(end: EventTime, horizon_us: i64, Cause { partition, log_time: now, .. }: &Cause) -> LogTime {
-    let later_us = i64::from(partition.0 % CLOSING_STEPS) * CLOSING_STEP_US;
-    let in_time = end.0.saturating_add(horizon_us).saturating_add(later_us);
-    if now.0 < in_time { LogTime(in_time) } else { LogTime(((now.0 - later_us).div_euclid(HOUR_US) + 1) * HOUR_US + later_us) }
+/// horizon, or, for one that comes later than that, at the end of the log hour.
+pub(crate) fn due(end: EventTime, horizon_us: i64, now: LogTime) -> LogTime {
+    let in_time = end.0.saturating_add(horizon_us);
+    if now.0 < in_time { LogTime(in_time) } else { LogTime((now.0.div_euclid(HOUR_US) + 1) * HOUR_US) }
 }
 
 /// A partial that is not emitted yet, as it waits for more measurements.
@@ -137,7 +133,7 @@ impl PackedOpen {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{Offset, Partition};
+    use crate::model::Offset;
     use crate::series::calendar::Zones;
 
     /// A partial of two measurements that claims to count so many.
@@ -159,21 +155,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_bucket_falls_due_behind_its_end_and_the_horizon_or_with_the_log_hour() {
-        let check = |partition, now, expected| {
-            let cause = Cause { partition: Partition(partition), offset: Offset(0), log_time: LogTime(now) };
-            assert_eq!(due(EventTime(HOUR_US), 10, &cause), LogTime(expected), "partition {partition} at {now}");
-        };
-        check(0, 0, HOUR_US + 10);
-        check(0, HOUR_US + 9, HOUR_US + 10);
-        check(0, HOUR_US + 10, 2 * HOUR_US);
-        // Each partition a little later than the one before, and not ever later.
-        let (later_us, latest_us) = (CLOSING_STEP_US, 15 * CLOSING_STEP_US);
-        check(1, 0, HOUR_US + 10 + later_us);
-        check(1, HOUR_US + 9 + later_us, HOUR_US + 10 + later_us);
-        check(1, HOUR_US + 10 + later_us, 2 * HOUR_US + later_us);
-        check(1, 2 * HOUR_US + later_us - 1, 2 * HOUR_US + later_us);
-        check(1, 2 * HOUR_US + later_us, 3 * HOUR_US + later_us);
-        check(15, 0, HOUR_US + 10 + latest_us);
-        check(16, 0, HOUR_US + 10);
+        let check = |now, expected| assert_eq!(due(EventTime(HOUR_US), 10, LogTime(now)), LogTime(expected));
+        check(0, HOUR_US + 10);
+        check(HOUR_US + 9, HOUR_US + 10);
+        check(HOUR_US + 10, 2 * HOUR_US);
     }
 }

@@ -2,10 +2,6 @@
 
 use super::Measured;
 use dataflows::model::{BucketLevel, DAY_US, EventTime, HOUR_US, LogTime};
-use dataflows::{CLOSING_STEP_US, CLOSING_STEPS};
-
-/// How much later than in the first partition a bucket is closed in the last.
-const LATER_MAX_US: i64 = (CLOSING_STEPS as i64 - 1) * CLOSING_STEP_US;
 
 /// The aggregates of one bucket.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -75,7 +71,7 @@ pub(super) fn buckets(measured: Vec<Measured>, level: BucketLevel, horizon_us: i
 }
 
 /// When the partial of the hour that took a measurement in at `by` is emitted at the latest: with the
-/// hour's end and the horizon, or, behind that, with the end of the log hour; in some partitions later than in others.
+/// hour's end and the horizon, or, behind that, with the end of the log hour.
 fn hour_due(at: EventTime, by: LogTime, horizon_us: i64) -> LogTime {
     due(at.0.div_euclid(HOUR_US) * HOUR_US + HOUR_US, by, horizon_us)
 }
@@ -88,8 +84,7 @@ fn day_due(at: EventTime, by: LogTime, horizon_us: i64) -> LogTime {
 
 fn due(end_us: i64, by: LogTime, horizon_us: i64) -> LogTime {
     let closes_us = end_us + horizon_us;
-    let earliest_us = if by.0 < closes_us { closes_us } else { by.0.div_euclid(HOUR_US) * HOUR_US + HOUR_US };
-    LogTime(earliest_us + LATER_MAX_US)
+    if by.0 < closes_us { LogTime(closes_us) } else { LogTime(by.0.div_euclid(HOUR_US) * HOUR_US + HOUR_US) }
 }
 
 #[cfg(test)]
@@ -125,8 +120,8 @@ mod tests {
             BucketLevel::Hour,
             &[(0, 2.0, Some(0)), (59, 1.0, Some(69)), (60, 4.0, Some(131)), (180, 5.0, Some(180)), (181, 6.0, None)],
             &[
-                (0, 2, 3.0, 1.0, 2.0, 2.0, 1.0, Some(75)),
-                (60, 1, 4.0, 4.0, 4.0, 4.0, 4.0, Some(185)),
+                (0, 2, 3.0, 1.0, 2.0, 2.0, 1.0, Some(70)),
+                (60, 1, 4.0, 4.0, 4.0, 4.0, 4.0, Some(180)),
                 (180, 2, 11.0, 5.0, 6.0, 5.0, 6.0, None),
             ],
         );
@@ -134,7 +129,7 @@ mod tests {
 
     #[test]
     fn hours_before_the_epoch_start_below() {
-        check(BucketLevel::Hour, &[(-1, 2.0, Some(0))], &[(-60, 1, 2.0, 2.0, 2.0, 2.0, 2.0, Some(15))]);
+        check(BucketLevel::Hour, &[(-1, 2.0, Some(0))], &[(-60, 1, 2.0, 2.0, 2.0, 2.0, 2.0, Some(10))]);
     }
 
     #[test]
@@ -143,7 +138,7 @@ mod tests {
         check(
             BucketLevel::Day,
             &[(5, 2.0, Some(5)), (day, 3.0, Some(day)), (2 * day - 1, 4.0, Some(2 * day))],
-            &[(0, 1, 2.0, 2.0, 2.0, 2.0, 2.0, Some(day + 15)), (day, 2, 7.0, 3.0, 4.0, 3.0, 4.0, Some(2 * day + 125))],
+            &[(0, 1, 2.0, 2.0, 2.0, 2.0, 2.0, Some(day + 10)), (day, 2, 7.0, 3.0, 4.0, 3.0, 4.0, Some(2 * day + 120))],
         );
     }
 }
