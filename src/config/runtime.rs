@@ -6,8 +6,7 @@ use std::time::Duration;
 /// Threads and how the daemon ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Runtime {
-    /// `workers`: threads that run the graph, each with a connection of its own. Results do not
-    /// depend on it. Default: 1.
+    /// `workers`: threads that run the graph. Results do not depend on it. Default: 1.
     pub workers: usize,
     /// `owner`: the name under which partitions are owned, for people. Default: the host's name.
     pub owner: String,

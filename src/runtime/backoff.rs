@@ -1,4 +1,4 @@
-//! How a committer waits. Waiting comes in from outside, as clocks do: a simulation waits by its own time.
+//! How the committer waits. Waiting comes in from outside, as clocks do: a simulation waits by its own time.
 
 use futures_util::future::BoxFuture;
 use std::sync::Arc;

@@ -82,7 +82,7 @@ pub(super) struct CommitLoop<D> {
     pub owner: String,
     /// The workers.
     pub workers: Workers,
-    /// Where it tells how many rows a commit had.
+    /// Where it tells of commits.
     pub view: Arc<View>,
     /// Where it tells what keeps it from its work.
     pub trouble: Trouble,
@@ -182,26 +182,24 @@ impl<D: Database> CommitLoop<D> {
                 () = session.disconnected() => continue,
             };
             let Some(first) = first else { return Ok(End::Finished) };
-            let mut handed_over = self.workers.gather(first).await;
-            let begun = Instant::now();
-            // A worker may not have heard yet that it starts anew, and has forgotten this since. Neither offset nor
-            // epoch would tell: a failover to a server that lags gives an epoch again.
-            handed_over.retain(|handed_over| handed_over.generation == generation);
-            if handed_over.is_empty() {
+            if first.generation != generation {
+                // The worker had not heard yet that it starts anew.
                 continue;
             }
+            let handed_over = self.workers.gather(first, &self.pauses).await;
+            let begun = Instant::now();
             let commits: Vec<&Commit> = handed_over.iter().map(|handed_over| &*handed_over.commit).collect();
             let commits = Commits(&commits);
             match self.commit(&mut session, &standing, commits).await? {
                 Some(end) => return Ok(end),
                 None => standing.moved(commits),
             }
-            let rows = handed_over.iter().map(|handed_over| handed_over.commit.outputs.len()).sum();
+            commits.advances().for_each(|advance| self.view.committed(advance.partition, advance.to));
+            self.view.commit_rows(handed_over.iter().map(|handed_over| handed_over.commit.outputs.len()).sum());
             // The workers take the rows' memory back.
             let workers: Vec<usize> = handed_over.into_iter().map(|handed_over| handed_over.worker).collect();
             self.pauses.pause(SPACING.saturating_sub(begun.elapsed())).await;
             workers.into_iter().for_each(|worker| self.workers.seats[worker].worker.send(ToWorker::Committed));
-            self.view.commit_rows(rows);
         }
     }
 

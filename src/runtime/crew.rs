@@ -42,7 +42,7 @@ impl Crew {
         self.view.reached(store.level().to_string());
         let Some(workers) = self.pool.take_workers() else { return };
         let (database, log, owner) = (store.clone(), self.log.clone(), owner.to_owned());
-        let (view, trouble) = (Arc::clone(&self.view), self.view.trouble("committer".to_owned()));
+        let (view, trouble) = (Arc::clone(&self.view), self.view.trouble("committer"));
         let pauses = Pauses::system();
         self.committer.spawn(CommitLoop { database, log, owner, workers, view, trouble, pauses }.run());
     }

@@ -44,7 +44,7 @@ pub enum ServeError {
     /// The database will not do, and waiting does not help.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A committer found that this daemon must not go on.
+    /// The committer found that this daemon must not go on.
     #[error(transparent)]
     Commit(#[from] CommitLoopError),
     /// A worker cannot go on.

@@ -36,7 +36,7 @@ pub(super) fn describe() {
     describe_histogram!(
         COMMIT_SECONDS,
         Unit::Seconds,
-        "Time from handing a commit over to its confirmation, with and without a checkpoint in it."
+        "Time from the beginning of a commit to its confirmation, with and without a checkpoint in it."
     );
     describe_counter!(ROWS_REFUSED, "Rows that the database refused and that went to quarantine.");
     describe_gauge!(LAG, "Records that are acknowledged and not committed.");

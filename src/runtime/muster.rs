@@ -24,7 +24,6 @@ pub(super) struct Muster {
 }
 
 /// One worker's place in it.
-#[derive(Clone)]
 pub(super) struct Place {
     muster: Arc<Muster>,
     worker: usize,
@@ -63,8 +62,8 @@ impl Place {
         self.worker
     }
 
-    /// The worker tells.
-    pub(super) fn is(&self, readiness: Readiness) {
+    /// The worker tells how far it is.
+    pub(super) fn tell(&self, readiness: Readiness) {
         let before = self.muster.workers[self.worker].swap(readiness as u8, Ordering::AcqRel);
         if before != readiness as u8 {
             self.muster.changed.notify_one();
@@ -81,7 +80,7 @@ mod tests {
     fn a_commit_waits_for_who_works_a_backlog_off_and_for_nobody_else() {
         let check = |states: [Readiness; 3], present: &[usize], expected| {
             let muster = Muster::new(3);
-            (0..3).for_each(|worker| muster.place(worker).is(states[worker]));
+            (0..3).for_each(|worker| muster.place(worker).tell(states[worker]));
             assert_eq!(muster.is_incomplete(present), expected, "{states:?} {present:?}");
         };
         check([Growing, Growing, CaughtUp], &[0], true);
@@ -101,9 +100,9 @@ mod tests {
     async fn who_waits_is_told_of_a_change_and_of_nothing_else() {
         let muster = Muster::new(1);
         let told = async || tokio::time::timeout(std::time::Duration::ZERO, muster.changed()).await.is_ok();
-        muster.place(0).is(Growing);
+        muster.place(0).tell(Growing);
         assert!(told().await);
-        muster.place(0).is(Growing);
+        muster.place(0).tell(Growing);
         assert!(!told().await);
     }
 }

@@ -13,11 +13,11 @@ pub struct Pace {
     /// Shortest time from a run that came to the log's end to the next, while a commit is on its way: a run takes as long for
     /// a hundred records as for one, and the rows have to wait for that commit. Default: 10 ms.
     pub run_spacing: Duration,
-    /// Rows that may wait for the committers before workers stop reading, all workers together: each has its
+    /// Rows that may wait for the committer before workers stop reading, all workers together: each has its
     /// share of the series too, so that a commit holds as many rows of each whatever their number. A partial counts as
     /// three rows. Default: 500000.
     pub rows_max: usize,
-    /// With so many records to be read, a commit waits until it holds half of [`Self::rows_max`]. Default: 16384.
+    /// With so many records to be read, a worker gathers half of [`Self::rows_max`] before it hands them over. Default: 16384.
     pub backlog_records: u64,
     /// A partition is checkpointed when replaying it would read at least so many records. Default: 100000.
     pub checkpoint_records: u64,

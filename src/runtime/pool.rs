@@ -3,6 +3,7 @@
 //! Partition p belongs to worker p modulo their number. A worker that panics takes the process with
 //! it (the panic hook aborts): going on without its partitions would only hide the loss.
 
+use super::backoff::Pauses;
 use super::muster::Muster;
 use super::pace::Pace;
 use super::retained::{Guards, Retained};
@@ -13,14 +14,21 @@ use crate::log::Log;
 use dataflows::graph::Graph;
 use dataflows::model::Partition;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Places between each worker and the committer, so that neither waits for the other: one for rows on their way,
 /// one for rows from just before the worker heard that it starts anew.
 const COMMITS_WAITING_MAX: usize = 2;
+
+/// How long workers take to hand over once they may: a run of the graph at the most, mostly less.
+const HANDING_OVER: Duration = Duration::from_millis(1);
+/// How long a commit waits for workers in a backlog; they gather their rows within a fraction of it. One that does not get
+/// on at all, as it waits for room in the log, must not keep from the tables what would make that room.
+const GATHERING_MAX: Duration = Duration::from_secs(2);
 
 /// What the committer needs of the workers.
 pub(super) struct Workers {
@@ -33,7 +41,6 @@ pub(super) struct Workers {
 }
 
 /// A worker, as the committer knows it.
-#[derive(Clone)]
 pub(super) struct Seat {
     /// The worker's partitions, in order.
     pub partitions: Vec<Partition>,
@@ -42,24 +49,34 @@ pub(super) struct Seat {
 }
 
 impl Workers {
-    /// Gives what goes into the next commit, with what has come first.
-    pub(super) async fn gather(&mut self, first: HandedOver) -> Vec<HandedOver> {
-        let Self { commits, muster, .. } = self;
+    /// Gives what goes into the next commit, with what has come first. What was handed over before the workers started
+    /// anew is dropped: they have forgotten it. Neither offset nor epoch would tell, for a failover to a server that lags
+    /// gives an epoch again.
+    pub(super) async fn gather(&mut self, first: HandedOver, pauses: &Pauses) -> Vec<HandedOver> {
+        let Self { seats, commits, muster } = self;
+        let generation = first.generation;
         let mut gathered = vec![first];
+        if seats.len() > 1 {
+            // Those that were told of the last commit at the same time as the first.
+            pauses.pause(HANDING_OVER).await;
+        }
+        let mut patience = pin!(pauses.pause(GATHERING_MAX));
         loop {
             while let Ok(more) = commits.try_recv() {
-                gathered.push(more);
+                gathered.extend(Some(more).filter(|more| more.generation == generation));
             }
             let present: Vec<usize> = gathered.iter().map(|handed_over| handed_over.worker).collect();
             if !muster.is_incomplete(&present) {
                 return gathered;
             }
             tokio::select! {
+                biased;
                 more = commits.recv() => match more {
-                    Some(more) => gathered.push(more),
+                    Some(more) => gathered.extend(Some(more).filter(|more| more.generation == generation)),
                     None => return gathered,
                 },
                 () = muster.changed() => {}
+                () = &mut patience => return gathered,
             }
         }
     }
@@ -171,6 +188,7 @@ mod tests {
     use super::super::muster::Readiness;
     use super::*;
     use crate::store::Commit;
+    use std::sync::Mutex;
 
     /// Some workers, joined to a committer.
     fn some(count: usize) -> (Vec<ToCommitter>, Workers) {
@@ -188,31 +206,51 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_logs_end_nobody_is_waited_for_and_all_that_is_there_goes_together() {
-        let (ways, mut workers) = some(3);
+        let (ways, mut workers) = some(4);
         ways[2].commits.send(of(&ways[2])).await.unwrap();
-        assert_eq!(whose(&workers.gather(of(&ways[0])).await), [0, 2]);
+        // From before the workers started anew.
+        ways[3].commits.send(HandedOver { generation: 0, ..of(&ways[3]) }).await.unwrap();
+        assert_eq!(whose(&workers.gather(of(&ways[0]), &Pauses::system()).await), [0, 2]);
     }
 
     #[tokio::test]
     async fn in_a_backlog_the_rows_of_all_workers_go_together() {
         let (ways, mut workers) = some(3);
-        ways.iter().for_each(|way| way.place.is(Readiness::Growing));
+        ways.iter().for_each(|way| way.place.tell(Readiness::Growing));
         let come = async {
             ways[2].commits.send(of(&ways[2])).await.unwrap();
             tokio::task::yield_now().await;
             // Its backlog is gone, and it has nothing.
-            ways[1].place.is(Readiness::CaughtUp);
+            ways[1].place.tell(Readiness::CaughtUp);
         };
-        let (gathered, ()) = tokio::join!(workers.gather(of(&ways[0])), come);
+        let pauses = Pauses::system();
+        let (gathered, ()) = tokio::join!(workers.gather(of(&ways[0]), &pauses), come);
         assert_eq!(whose(&gathered), [0, 2]);
     }
 
     #[tokio::test]
     async fn a_worker_that_takes_long_does_not_keep_the_others_from_their_work() {
         let (ways, mut workers) = some(2);
-        ways.iter().for_each(|way| way.place.is(Readiness::Growing));
-        let come = async { ways[0].place.is(Readiness::Ready) };
-        let (gathered, ()) = tokio::join!(workers.gather(of(&ways[0])), come);
+        ways.iter().for_each(|way| way.place.tell(Readiness::Growing));
+        let come = async { ways[0].place.tell(Readiness::Ready) };
+        let pauses = Pauses::system();
+        let (gathered, ()) = tokio::join!(workers.gather(of(&ways[0]), &pauses), come);
         assert_eq!(whose(&gathered), [0]);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_does_not_get_on_is_not_waited_for_without_end() {
+        let (ways, mut workers) = some(2);
+        ways.iter().for_each(|way| way.place.tell(Readiness::Growing));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let pauses = Pauses::new({
+            let asked = Arc::clone(&asked);
+            move |pause| {
+                asked.lock().unwrap().push(pause);
+                Box::pin(std::future::ready(()))
+            }
+        });
+        assert_eq!(whose(&workers.gather(of(&ways[0]), &pauses).await), [0]);
+        assert_eq!(*asked.lock().unwrap(), [GATHERING_MAX]);
     }
 }

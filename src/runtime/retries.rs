@@ -63,7 +63,7 @@ async fn follow(store: &Store, log: &Log, comparisons: &Comparisons) -> Result<(
 async fn round(client: &mut Client, log: &Log, comparisons: &Comparisons) -> Result<(), Problem> {
     let Wanted { entries, idle, progress } = Wanted::read(client, ON_THEIR_WAY_MAX).await?;
     EntryId::unmark(client, &idle).await?;
-    // The committers refuse a foreign log; until then nothing of it may be taken for ours.
+    // The committer refuses a foreign log; until then nothing of it may be taken for ours.
     if entries.is_empty() || progress.iter().any(|p| p.log != log.id()) {
         return Ok(());
     }

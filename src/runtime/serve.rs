@@ -171,7 +171,7 @@ async fn work(
 
 /// Waits for the database, for as long as it takes.
 async fn reach(config: &Config, hosts: &Hosts, partitions: u16, view: &View) -> Result<Store, StoreError> {
-    let trouble = view.trouble("start".into());
+    let trouble = view.trouble("start");
     loop {
         let reached = async {
             let mut store = Store::connect_to(config.database.store(), hosts.clone()).await?;

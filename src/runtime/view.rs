@@ -1,4 +1,4 @@
-//! What the daemon shows of itself: written by workers and committers, read by `/readyz`, `/status`
+//! What the daemon shows of itself: written by workers and committer, read by `/readyz`, `/status`
 //! and the tick task. Only figures; no decision is taken from a torn reading of two of them.
 
 use super::quota::QuotaStatus;
@@ -99,7 +99,7 @@ impl View {
     }
 
     /// Gives a part of the daemon that needs the database the place where it tells of trouble.
-    pub(super) fn trouble(&self, part: String) -> Trouble {
+    pub(super) fn trouble(&self, part: &'static str) -> Trouble {
         self.troubles.of(part)
     }
 

@@ -1,7 +1,7 @@
 //! A worker: one thread, one graph, the partitions that it owns.
 //!
-//! It reads the log, runs the graph, gathers rows, and hands them to its committer whenever the
-//! committer is free: commits are small under light load and large under heavy load, with no timer.
+//! It reads the log, runs the graph, gathers rows, and hands them to the committer whenever its last ones are
+//! committed, in a backlog when they are many: commits are small under light load and large under heavy load, with no timer.
 //! It stops reading while too many rows wait, so that a slow database costs bounded memory.
 //!
 //! Between two runs of at most [`Pace::run_entries`] records it hears what it is told, so that nobody waits
@@ -345,11 +345,11 @@ impl Worker {
         let readiness = self.readiness();
         let waits = self.retained.is_in_flight() || self.out_of_time() || readiness == Readiness::Growing;
         if waits {
-            self.committer.place.is(readiness);
+            self.committer.place.tell(readiness);
             return false;
         }
         // What comes next has yet to grow; told before, so that the committer, who then hears of this, does not see less.
-        self.committer.place.is(if readiness == Readiness::Ready { Readiness::Growing } else { readiness });
+        self.committer.place.tell(if readiness == Readiness::Ready { Readiness::Growing } else { readiness });
         let checkpoint = self.checkpoint(self.is_drained());
         // A checkpoint goes with its partition's advance, also where that is empty: it must be fenced.
         let moves = |o: &&Owned| o.next > o.committed || checkpoint.as_ref().is_some_and(|c| c.partition == o.partition);
@@ -417,7 +417,6 @@ impl Worker {
             if let Some(owned) = self.owned.iter_mut().find(|o| o.partition == advance.partition) {
                 owned.committed = advance.to;
             }
-            self.view.committed(advance.partition, advance.to);
         }
         if let Some(commit) = Arc::into_inner(commit) {
             self.pending.reuse(commit.outputs);

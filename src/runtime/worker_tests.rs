@@ -271,7 +271,7 @@ fn others_are_waited_for_while_there_is_a_backlog_and_the_next_commit_is_not_rea
     let log = ticking(dir.path(), 300, &[1]);
     // Ticks have no rows, so a commit is ready when so many records would have to be replayed.
     let (mut worker, muster) = stepped(&log, Pace { checkpoint_records: 30, ..PACE }, &[0]);
-    muster.place(1).is(Readiness::Growing);
+    muster.place(1).tell(Readiness::Growing);
     let mut step = || {
         worker.advance().unwrap();
         (worker.commit(), muster.is_incomplete(&[0]))

@@ -37,7 +37,7 @@ impl Copying {
     /// With a chunk of [`DAY`] that the committer knows, and a commit of [`MANY`] rows in it.
     async fn that_knows(kind: Kind) -> Self {
         let mut copying = Self::new(kind).await;
-        copying.commit(Commits(&[&[(0, MANY)]])).await;
+        copying.commit(&[(0, MANY)]).await;
         assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community);
         copying
     }
@@ -135,9 +135,9 @@ async fn what_is_known_stays_known_beside_rows_of_stray_times(kind: Kind) {
     let mut copying = Copying::that_knows(kind).await;
     let strays: Vec<(i64, i64)> = (0..50).map(|day| (-day, 40)).collect();
     for _ in 0..3 {
-        copying.commit(Commits(&[&[&strays[..], &[(0, MANY)]].concat()])).await;
+        copying.commit(&[&strays[..], &[(0, MANY)]].concat()).await;
     }
-    copying.commit(Commits(&[&strays])).await;
+    copying.commit(&strays).await;
     assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community);
     assert_eq!(copying.count().await, 6 * MANY + 8_000);
 }
@@ -149,9 +149,9 @@ async fn rows_of_a_chunk_that_was_dropped_are_not_lost(kind: Kind) {
         Kind::Timescale | Kind::Community => "SELECT drop_chunks('measurement', older_than => timestamptz '2027-01-01')".into(),
     };
     copying.execute(&drop).await;
-    assert_eq!(copying.commit(Commits(&[&[(0, MANY)]])).await.rows, MANY as u64);
+    assert_eq!(copying.commit(&[(0, MANY)]).await.rows, MANY as u64);
     assert_eq!(copying.count().await, MANY);
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community, "the new one is known");
     // Now it is being dropped when the rows come.
     let drop = drop.replace(drop.split(' ').next_back().filter(|_| kind == Kind::Plain).unwrap_or("\0"), &copying.chunk().await);
@@ -165,7 +165,8 @@ async fn rows_of_a_chunk_that_was_dropped_are_not_lost(kind: Kind) {
         wait_for(&copying.fixture.client, waits).await;
         dropping.commit().await.unwrap();
     };
-    let (mut committed, ()) = tokio::join!(copying.committer.commit(Commits(&[&commit])), let_go);
+    let commits = [&commit];
+    let (mut committed, ()) = tokio::join!(copying.committer.commit(Commits(&commits)), let_go);
     if kind == Kind::Community && committed.is_err() {
         // Where a hypertable meets a chunk that is gone, the next try makes it anew.
         committed = copying.committer.commit(Commits(&[&commit])).await;
@@ -186,15 +187,15 @@ async fn rows_follow_their_table_and_not_the_chunk(kind: Kind) {
         }
     };
     copying.execute(&format!("ALTER TABLE measurement RENAME TO before; {remake}")).await;
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.count().await, MANY);
     assert_eq!(copying.fixture.number("SELECT count(*) FROM before").await, 2 * MANY);
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community);
     let chunk = copying.chunk().await;
     let name = chunk.rsplit('.').next().unwrap();
     copying.execute(&format!("ALTER TABLE {chunk} RENAME TO {name}_renamed")).await;
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.count().await, 4 * MANY);
 }
 
@@ -229,7 +230,7 @@ async fn a_partition_with_other_bounds_refuses_what_is_not_its_own(kind: Kind) {
          ALTER TABLE measurement ATTACH PARTITION {chunk} FOR VALUES FROM ('2026-11-22') TO ('2026-11-22 00:00:00.001')"
     );
     copying.execute(&narrow).await;
-    assert_eq!(copying.commit(Commits(&[&[(0, MANY)]])).await.refused, []);
+    assert_eq!(copying.commit(&[(0, MANY)]).await.refused, []);
     assert_eq!(copying.fixture.number("SELECT count(*) FROM measurement WHERE ts > '2026-11-22'").await, MANY - 1);
 }
 
@@ -247,7 +248,8 @@ async fn a_commit_waits_for_a_table_before_it_holds_its_chunks(kind: Kind) {
         drop.batch_execute(&format!("LOCK TABLE ONLY {chunk} IN ACCESS EXCLUSIVE MODE NOWAIT")).await.unwrap();
         drop.rollback().await.unwrap();
     };
-    let (committed, ()) = tokio::join!(copying.committer.commit(Commits(&[&of_both_ways])), look);
+    let commits = [&of_both_ways];
+    let (committed, ()) = tokio::join!(copying.committer.commit(Commits(&commits)), look);
     assert_eq!(committed.unwrap().rows, MANY as u64 + 1);
 }
 
@@ -295,7 +297,7 @@ async fn a_refused_row_is_told_of_the_table(kind: Kind) {
     let quarantine = "SELECT convert_from(record, 'UTF8')::json->>'table' FROM quarantine WHERE reason = 'row_refused'";
     assert_eq!(copying.fixture.texts(quarantine).await, ["measurement"]);
     assert_eq!(copying.count().await, 3 * MANY);
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community, "it is a matter of that commit alone");
 }
 
@@ -313,7 +315,7 @@ async fn who_may_not_write_to_the_chunk_writes_through_the_table(kind: Kind) {
     let (_, host) = url.rsplit_once('@').unwrap();
     let store = Store::connect(StoreConfig::new(format!("postgres://{role}@{host}"))).await.unwrap();
     copying.committer = Committer::connect(&store).await.unwrap();
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.is_straight(&[(0, MANY)]).await, kind != Kind::Community);
     copying.execute(&format!("REVOKE INSERT ON {chunk} FROM {role}")).await;
     assert!(!copying.is_straight(&[(0, MANY)]).await);
@@ -337,7 +339,7 @@ async fn where_the_straight_way_is_forbidden_the_table_is_taken_for_good(kind: K
     if first.is_err() {
         copying.committer.commit(Commits(&[&commit])).await.unwrap();
     }
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.count().await, 4 * MANY);
 }
 
@@ -351,7 +353,7 @@ async fn chunks_that_are_more_than_a_heap_are_left_to_timescale(kind: Kind) {
     assert!(!copying.is_straight(&[(0, MANY)]).await);
     let mut copying = Copying::new(kind).await;
     copying.execute("SELECT add_dimension('measurement', by_hash('series_id', 2))").await;
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert!(!copying.is_straight(&[(0, MANY)]).await);
     assert_eq!(copying.count().await, 2 * MANY);
 }
@@ -364,7 +366,7 @@ async fn a_connection_that_is_made_anew_learns_anew(kind: Kind) {
     let stale = copying.next(&[(0, MANY)]);
     assert!(matches!(copying.committer.commit(Commits(&[&stale])).await, Err(CommitError::Fenced { .. })));
     copying.taken = taken;
-    copying.commit(Commits(&[&[(0, MANY)]])).await;
+    copying.commit(&[(0, MANY)]).await;
     assert_eq!(copying.count().await, 4 * MANY);
 }
 

@@ -7,7 +7,7 @@ use dataflows::model::{
     BucketLevel, CatalogueDevice, ClassNo, Counts, DAY_US, Device, DeviceId, DeviceNo, HOUR_US, LogTime, Offset, Outputs,
     Partition, Quarantined, Reason, TemplateNo, TenantNo, ValueKind,
 };
-use weir::store::{Checkpoint, Commit, Commits, Landing};
+use weir::store::{Advance, Checkpoint, Commit, CommitError, Commits, Landing};
 
 async fn every_table_takes_its_rows(kind: Kind) {
     let fixture = Fixture::new(kind).await;
@@ -220,6 +220,58 @@ async fn partitions_advance_together(kind: Kind) {
     assert_eq!(offsets, [Offset(2), Offset(4)]);
 }
 
+async fn commits_of_several_workers_go_together(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let partitions = [Partition(1), Partition(9)].map(|partition| (partition, Offset(1000)));
+    let taken = fixture.store.take("a", LOG, &partitions).await.unwrap();
+    // Each with every other series, their catalogue, what was set aside and a checkpoint.
+    let of_worker = |nth: usize| {
+        let taken = taken[nth];
+        let fields: Vec<u16> = (0..20).filter(|field| usize::from(field % 2) == nth).collect();
+        let quarantined = Quarantined {
+            log_time: LogTime(DAY),
+            tenant: TenantNo(1),
+            device: DeviceId::parse("pump-7").unwrap(),
+            field: None,
+            reason: Reason::BadValue,
+            detail: format!("worker {nth}"),
+            record: vec![],
+        };
+        let outputs = Outputs {
+            series: fields.iter().map(|field| placed(0, series(*field, &format!("f{field}"), ValueKind::Number))).collect(),
+            numbers: fields.iter().map(|field| placed(0, stored(*field, DAY, f64::from(*field)))).collect(),
+            quarantined: vec![placed(0, quarantined)],
+            ..Outputs::default()
+        };
+        let checkpoint = Checkpoint { partition: taken.partition, offset: Offset(1), log: LOG, version: 7, state: vec![1] };
+        let mut commit = Commit { checkpoint: Some(checkpoint), ..commit(taken, 1, outputs) };
+        let Outputs { series, numbers, quarantined, .. } = &mut commit.outputs;
+        let places = series.iter_mut().map(|row| &mut row.partition).chain(numbers.iter_mut().map(|row| &mut row.partition));
+        places.chain(quarantined.iter_mut().map(|row| &mut row.partition)).for_each(|place| *place = taken.partition);
+        commit
+    };
+    let (one, other) = (of_worker(0), of_worker(1));
+    let mut committer = fixture.committer().await;
+    let stale = Commit { advances: vec![Advance { from: Offset(5), to: Offset(6), ..other.advances[0] }], ..Commit::default() };
+    let fenced = committer.commit(Commits(&[&one, &stale])).await;
+    assert!(matches!(fenced, Err(CommitError::Fenced { partition: Partition(9) })), "{fenced:?}");
+    assert_eq!(fixture.number("SELECT count(*) FROM measurement").await, 0, "one is fenced, so nothing is written");
+
+    let committed = committer.commit(Commits(&[&one, &other])).await.unwrap();
+    assert_eq!(committed.rows, 42);
+    assert_eq!(fixture.number("SELECT count(*) FROM series").await, 20);
+    assert_eq!(fixture.number("SELECT count(*) FROM checkpoint").await, 2);
+    assert_eq!(fixture.texts("SELECT detail FROM quarantine ORDER BY 1").await, ["worker 0", "worker 1"]);
+    let progress = fixture.store.progress().await.unwrap();
+    assert_eq!(progress.iter().map(|p| p.offset).collect::<Vec<_>>(), [Offset(1); 2]);
+    assert_eq!(Commits(&[&one, &other]).landing(&progress), Landing::Landed);
+    assert_eq!(Commits(&[&one, &stale]).landing(&progress), Landing::Elsewhere);
+    // All rows lie in the order of the index, whoever brought them.
+    let disorder =
+        "SELECT count(*) FROM (SELECT series_id < lag(series_id) OVER (ORDER BY ctid) AS back FROM measurement) r WHERE back";
+    assert_eq!(fixture.number(disorder).await, 0);
+}
+
 async fn a_wide_commit_is_whole(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let taken = fixture.take().await;
@@ -245,5 +297,6 @@ on_every_server!(
     a_checkpoint_alone_is_committed_again,
     two_committers_work_at_once,
     partitions_advance_together,
+    commits_of_several_workers_go_together,
     a_wide_commit_is_whole,
 );

@@ -52,7 +52,8 @@ async fn an_unfinished_commit_is_waited_for_then_fenced(kind: Kind) {
         }
         ghost.batch_execute("COMMIT").await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(committer.commit(Commits(&[&again])), waiting);
+    let commits = [&again];
+    let (outcome, ()) = tokio::join!(committer.commit(Commits(&commits)), waiting);
     assert!(matches!(outcome, Err(CommitError::Fenced { .. })), "{outcome:?}");
     assert_eq!(Commits(&[&again]).landing(&fixture.store.progress().await.unwrap()), Landing::Landed);
 }
@@ -111,8 +112,9 @@ async fn a_commit_dropped_halfway_leaves_nothing(kind: Kind) {
     let holder = fixture.database.client().await;
     holder.batch_execute("BEGIN; LOCK TABLE measurement IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let commits = [&first];
     tokio::select! {
-        outcome = committer.commit(Commits(&[&first])) => panic!("{outcome:?}"),
+        outcome = committer.commit(Commits(&commits)) => panic!("{outcome:?}"),
         () = async { while fixture.number(blocked).await == 0 { tokio::task::yield_now().await } } => {}
     }
     holder.batch_execute("COMMIT").await.unwrap();

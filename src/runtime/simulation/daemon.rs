@@ -1,4 +1,4 @@
-//! One life of the daemon: the real log, workers and committers, of which each takes a step when it is told to.
+//! One life of the daemon: the real log, workers and committer, of which each takes a step when it is told to.
 
 use super::decoder::{Reached, Watched};
 use super::fleet::{BEGIN_US, PARTITIONS};
@@ -133,7 +133,7 @@ impl Daemon {
             owner: "weir".into(),
             workers: Workers { seats, commits, muster },
             view: Arc::clone(&view),
-            trouble: view.trouble("committer".into()),
+            trouble: view.trouble("committer"),
             pauses,
         };
         let committer: Option<Task<_>> = Some(Box::pin(committer.run()));

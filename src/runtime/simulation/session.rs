@@ -1,4 +1,4 @@
-//! The database as committers see it, over a [`Server`] in memory. Every call takes its time, and anything may
+//! The database as the committer sees it, over a [`Server`] in memory. Every call takes its time, and anything may
 //! happen meanwhile.
 
 use super::server::{Answer, Server};
