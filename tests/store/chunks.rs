@@ -73,8 +73,10 @@ impl Copying {
         let mut holder = self.fixture.database.client().await;
         let held = holder.transaction().await.unwrap();
         held.batch_execute("LOCK TABLE quarantine IN SHARE MODE").await.unwrap();
+        // Whoever else waits in this database, as an analysis does, tells nothing of the commit.
         let of_waiting = "SELECT count(*) FILTER (WHERE l.relation = 'measurement'::regclass AND l.mode = 'RowExclusiveLock') \
                           FROM pg_locks l WHERE l.pid IN (SELECT pid FROM pg_locks w WHERE NOT w.granted \
+                          AND w.relation = 'quarantine'::regclass AND w.mode = 'RowExclusiveLock' \
                           AND w.database = (SELECT oid FROM pg_database WHERE datname = current_database())) HAVING count(*) > 0";
         let look = async {
             let through_table = wait_for(&self.fixture.client, of_waiting).await;
