@@ -2,8 +2,8 @@
 //!
 //! It takes all partitions, brings the workers their checkpoints, and then commits what the workers
 //! hand over, one transaction at a time. While a backlog is worked off the rows of all workers go into one,
-//! see [`Muster`](super::muster::Muster); else what is there when it is free. A commit of which nothing was written is tried again, for
-//! as long as it takes. When its answer was lost or it was fenced, the database is asked where it stands:
+//! see [`Muster`](super::muster::Muster); else what is there when it is free. A commit of which nothing was
+//! written is tried again, for as long as it takes. When its answer was lost or it was fenced, the database is asked where it stands:
 //! the commit may have been applied, or not (try again), or the database may be older than we left it
 //! (a crash, a failover): then everything starts again from what it holds. It is asked the same whenever the
 //! connection had to be made anew, commit or no commit: what a crash took back of a silent partition would
@@ -244,7 +244,8 @@ impl<D: Database> CommitLoop<D> {
         }
     }
 
-    /// Asks the database where it stands and what became of a commit, where there is one, until it answers or nobody waits any more.
+    /// Asks the database where it stands and what became of commits, where there are any, until it answers or nobody
+    /// waits any more.
     async fn landing(
         &self,
         session: &mut D::Session,

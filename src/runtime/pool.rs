@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 /// one for rows from just before the worker heard that it starts anew.
 const COMMITS_WAITING_MAX: usize = 2;
 
-/// How long workers take to hand over once they may: a run of the graph at the most, mostly less.
+/// How long those are waited for that were told of the last commit together with the first to hand over. Who is in the middle
+/// of a run comes with the next commit.
 const HANDING_OVER: Duration = Duration::from_millis(1);
 /// How long a commit waits for workers in a backlog; they gather their rows within a fraction of it. One that does not get
 /// on at all, as it waits for room in the log, must not keep from the tables what would make that room.
@@ -57,7 +58,6 @@ impl Workers {
         let generation = first.generation;
         let mut gathered = vec![first];
         if seats.len() > 1 {
-            // Those that were told of the last commit at the same time as the first.
             pauses.pause(HANDING_OVER).await;
         }
         let mut patience = pin!(pauses.pause(GATHERING_MAX));

@@ -343,8 +343,7 @@ impl Worker {
     /// Hands what waits to the committer, if that is free, and tells how much waits. Gives whether it handed something over.
     pub(super) fn commit(&mut self) -> bool {
         let readiness = self.readiness();
-        let waits = self.retained.is_in_flight() || self.out_of_time() || readiness == Readiness::Growing;
-        if waits {
+        if self.retained.is_in_flight() || self.out_of_time() || readiness == Readiness::Growing {
             self.committer.place.tell(readiness);
             return false;
         }

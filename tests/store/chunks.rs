@@ -1,9 +1,9 @@
 //! Rows that are copied straight into their chunk or partition are where their table would have put them.
 
-use crate::fixture::{DAY, Fixture, LOG, PARTITION, after, commit, placed, stored};
+use crate::fixture::{DAY, Fixture, LOG, PARTITION, after, bad_value, commit, placed, stored};
 use crate::on_every_server;
 use crate::support::database::Kind;
-use dataflows::model::{DAY_US, DeviceId, LogTime, Offset, Outputs, Quarantined, Reason, TenantNo};
+use dataflows::model::{DAY_US, LogTime, Offset, Outputs};
 use std::time::Duration;
 use tokio_postgres::Client;
 use weir::store::{Commit, CommitError, Commits, Committed, Committer, Store, StoreConfig, Taken};
@@ -60,16 +60,7 @@ impl Copying {
     async fn is_straight(&mut self, days: &[(i64, i64)]) -> bool {
         let mut commit = self.next(days);
         let offset = commit.advances[0].from;
-        let row = Quarantined {
-            log_time: LogTime(DAY),
-            tenant: TenantNo(1),
-            device: DeviceId::parse("pump-7").unwrap(),
-            field: None,
-            reason: Reason::BadValue,
-            detail: String::new(),
-            record: vec![],
-        };
-        commit.outputs.quarantined = vec![placed(offset.0, row)];
+        commit.outputs.quarantined = vec![placed(offset.0, bad_value(""))];
         let mut holder = self.fixture.database.client().await;
         let held = holder.transaction().await.unwrap();
         held.batch_execute("LOCK TABLE quarantine IN SHARE MODE").await.unwrap();

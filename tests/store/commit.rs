@@ -1,11 +1,11 @@
 //! What is committed is what is read.
 
-use crate::fixture::{DAY, Fixture, LOG, PARTITION, after, commit, numbers, partial, placed, series, stored};
+use crate::fixture::{DAY, Fixture, LOG, PARTITION, after, bad_value, commit, numbers, partial, placed, series, stored};
 use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{
     BucketLevel, CatalogueDevice, ClassNo, Counts, DAY_US, Device, DeviceId, DeviceNo, HOUR_US, LogTime, Offset, Outputs,
-    Partition, Quarantined, Reason, TemplateNo, TenantNo, ValueKind,
+    Partition, Quarantined, TemplateNo, TenantNo, ValueKind,
 };
 use weir::store::{Advance, Checkpoint, Commit, CommitError, Commits, Landing};
 
@@ -22,15 +22,7 @@ async fn every_table_takes_its_rows(kind: Kind) {
         zone: None,
         provisioned: true,
     };
-    let quarantined = Quarantined {
-        log_time: LogTime(DAY),
-        tenant: TenantNo(1),
-        device: id,
-        field: Some("flow".into()),
-        reason: Reason::BadValue,
-        detail: "NaN".into(),
-        record: vec![0, 255],
-    };
+    let quarantined = Quarantined { device: id, field: Some("flow".into()), record: vec![0, 255], ..bad_value("NaN") };
     let outputs = Outputs {
         devices: vec![placed(0, CatalogueDevice(device))],
         series: vec![
@@ -228,19 +220,10 @@ async fn commits_of_several_workers_go_together(kind: Kind) {
     let of_worker = |nth: usize| {
         let taken = taken[nth];
         let fields: Vec<u16> = (0..20).filter(|field| usize::from(field % 2) == nth).collect();
-        let quarantined = Quarantined {
-            log_time: LogTime(DAY),
-            tenant: TenantNo(1),
-            device: DeviceId::parse("pump-7").unwrap(),
-            field: None,
-            reason: Reason::BadValue,
-            detail: format!("worker {nth}"),
-            record: vec![],
-        };
         let outputs = Outputs {
             series: fields.iter().map(|field| placed(0, series(*field, &format!("f{field}"), ValueKind::Number))).collect(),
             numbers: fields.iter().map(|field| placed(0, stored(*field, DAY, f64::from(*field)))).collect(),
-            quarantined: vec![placed(0, quarantined)],
+            quarantined: vec![placed(0, bad_value(&format!("worker {nth}")))],
             ..Outputs::default()
         };
         let checkpoint = Checkpoint { partition: taken.partition, offset: Offset(1), log: LOG, version: 7, state: vec![1] };

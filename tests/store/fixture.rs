@@ -3,7 +3,7 @@
 use crate::support::database::{Kind, TestDatabase};
 use dataflows::model::{
     BucketLevel, CatalogueSeries, ClassNo, Counts, DAY_US, DeviceId, DeviceNo, EventTime, FieldNo, HOUR_US, LogTime, Offset,
-    Outputs, Partial, Partition, Placed, Point, SeriesId, Stored, TenantNo, ValueKind,
+    Outputs, Partial, Partition, Placed, Point, Quarantined, Reason, SeriesId, Stored, TenantNo, ValueKind,
 };
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -79,6 +79,19 @@ pub(crate) fn after(taken: Taken, offset: u64) -> Taken {
 
 pub(crate) fn placed<T>(offset: u64, row: T) -> Placed<T> {
     Placed { partition: PARTITION, offset: Offset(offset), row }
+}
+
+/// What the graph sets aside of [`DEVICE`] for a value that is none.
+pub(crate) fn bad_value(detail: &str) -> Quarantined {
+    Quarantined {
+        log_time: LogTime(DAY),
+        tenant: TenantNo(1),
+        device: DeviceId::parse("pump-7").unwrap(),
+        field: None,
+        reason: Reason::BadValue,
+        detail: detail.into(),
+        record: vec![],
+    }
 }
 
 pub(crate) fn stored<V>(field: u16, at: i64, value: V) -> Stored<V> {
