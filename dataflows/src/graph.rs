@@ -253,7 +253,7 @@ impl Graph {
     }
 
     /// Gives what the uplinks within quotas came to since it was asked last, by tenant.
-    pub fn take_metered(&mut self, partition: Partition) -> BTreeMap<TenantNo, Metered> {
+    pub fn take_metered(&self, partition: Partition) -> BTreeMap<TenantNo, Metered> {
         self.kept.borrow_mut().get_mut(&partition).map(|kept| kept.tally.take()).unwrap_or_default()
     }
 

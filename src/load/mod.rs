@@ -3,7 +3,7 @@
 //! A [`Fleet`] is a pure function of its [`FleetSpec`]: the same spec gives the same uplinks, byte for
 //! byte. [`sender::Sender::send`] posts its schedule open-loop, [`Expectation`] keeps what was acknowledged, and
 //! [`verify`] compares that with the tables of a database. A [`case`] says what a measurement does, [`daemon`]
-//! is what it measures, [`sample`] and [`probe`] watch it, [`limit`] tells what the database could do at best,
+//! is what it measures, [`sample`], [`probe`] and [`checkpoints`] watch it, [`limit`] tells what the database could do at best,
 //! [`report`] what came of it.
 //!
 //! Invariant: nothing here asks the daemon what is right. The expectation is computed from the readings
@@ -11,6 +11,7 @@
 
 pub mod backlog;
 pub mod case;
+pub mod checkpoints;
 pub mod daemon;
 pub mod envelope;
 pub mod expectation;

@@ -4,13 +4,13 @@
 //! A watcher looks every few milliseconds while something is due and not yet seen, and rests otherwise, so that
 //! it does not become the load.
 
-use super::Fleet;
+use super::{Due, Fleet};
 use crate::client::{Client as HttpClient, ClientError};
 use crate::store::Timestamp;
 use dataflows::model::{EventTime, TenantNo};
 use hdrhistogram::Histogram;
 use serde_json::Value;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -22,12 +22,54 @@ const LOOK: Duration = Duration::from_millis(4);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the watching of probes found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Seen {
-    /// From due to visible. Unit: microseconds.
-    pub latency: Histogram<u64>,
+    /// Those that were seen: when each was due, and how long after that it was visible.
+    pub seen: Vec<(Instant, Duration)>,
     /// Uplinks that were not seen within a minute, or not at all before the watching ended.
     pub unseen: u64,
+}
+
+impl Seen {
+    /// Gives the latencies from due to visible. Unit: microseconds.
+    pub fn latency(&self) -> Histogram<u64> {
+        histogram(self.seen.iter().map(|&(_, after)| after))
+    }
+
+    /// Gives the latencies of those that were due within so long before or behind one of these moments.
+    pub fn latency_about(&self, moments: &[Instant], near: Duration) -> Histogram<u64> {
+        let is_near = |due: Instant| moments.iter().any(|&at| due.max(at) - due.min(at) <= near);
+        histogram(self.seen.iter().filter(|&&(due, _)| is_near(due)).map(|&(_, after)| after))
+    }
+}
+
+fn histogram(latencies: impl Iterator<Item = Duration>) -> Histogram<u64> {
+    let max_us = PATIENCE.as_micros() as u64;
+    let mut histogram = Histogram::new_with_max(max_us, 3).expect("three digits up to a minute can be told apart");
+    latencies.for_each(|latency| histogram.saturating_record(latency.as_micros() as u64));
+    histogram
+}
+
+/// The stretch of a fleet's schedule that is posted.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    /// When it begins.
+    pub started: Instant,
+    /// Where in the schedule. Unit: microseconds.
+    pub from_us: u64,
+    /// How long it is.
+    pub span: Duration,
+}
+
+impl Stretch {
+    /// Gives those of a schedule that are in it, each due at so many microseconds from its beginning.
+    pub fn of(self, schedule: impl Iterator<Item = Due>) -> impl Iterator<Item = Due> {
+        let span_us = u64::try_from(self.span.as_micros()).unwrap_or(u64::MAX);
+        schedule
+            .skip_while(move |due| due.due_us < self.from_us)
+            .map(move |due| Due { due_us: due.due_us - self.from_us, ..due })
+            .take_while(move |due| due.due_us < span_us)
+    }
 }
 
 /// Why watching ended early.
@@ -57,48 +99,43 @@ pub enum Place {
 }
 
 /// The uplinks of the probes that are due and not yet seen.
+#[derive(Default)]
 struct Pending {
-    /// By device, oldest first: when each was due, and its event time.
-    due: Vec<VecDeque<(Instant, EventTime)>>,
+    /// By device, oldest first: when each was due, and its event time. A device without one is not there.
+    due: BTreeMap<u32, VecDeque<(Instant, EventTime)>>,
     seen: Seen,
 }
 
-/// Watches the probes of a fleet whose schedule started at `started`, for `span` of it, until all are seen or
-/// `stop` is true.
+/// Watches the probes of a fleet that posts a stretch of its schedule, until all are seen or `stop` is true.
 ///
 /// Errors: the place cannot be looked at.
 pub async fn watch(
     fleet: &Fleet,
     mut place: Place,
-    started: Instant,
-    span: Duration,
+    stretch: Stretch,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Seen, ProbeError> {
-    let probes = &fleet.members()[..fleet.spec().probes.min(fleet.spec().devices) as usize];
-    let names: Vec<&str> = probes.iter().map(|probe| probe.id.as_str()).collect();
-    let span_us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    let mut schedule = fleet.probe_schedule().take_while(|due| due.due_us < span_us).peekable();
-    let mut pending = Pending::new(names.len());
+    let name = |device: u32| fleet.member(device).id.as_str();
+    let due_at = |due: &Due| stretch.started + Duration::from_micros(due.due_us);
+    let mut schedule = stretch.of(fleet.probe_schedule()).peekable();
+    let mut pending = Pending::default();
     loop {
         let now = Instant::now();
-        while let Some(next) = schedule.next_if(|due| started + Duration::from_micros(due.due_us) <= now) {
-            pending.due[next.uplink.device as usize]
-                .push_back((started + Duration::from_micros(next.due_us), next.uplink.received_at));
+        while let Some(next) = schedule.next_if(|due| due_at(due) <= now) {
+            pending.due.entry(next.uplink.device).or_default().push_back((due_at(&next), next.uplink.received_at));
         }
         match (pending.oldest(), schedule.peek()) {
             (None, None) => return Ok(pending.seen),
             (None, Some(next)) => {
-                let due_at = started + Duration::from_micros(next.due_us);
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return Ok(pending.seen),
-                    () = sleep_until(due_at) => {}
+                    () = sleep_until(due_at(next)) => {}
                 }
             }
             (Some(since), _) => {
-                let looked_for: Vec<&str> = pending.devices().map(|device| names[device]).collect();
+                let looked_for: Vec<&str> = pending.due.keys().map(|&device| name(device)).collect();
                 let found = place.newest(&looked_for, since).await?;
-                let newest: Vec<_> = names.iter().map(|name| found.get(*name).copied()).collect();
-                pending.look(&newest, Instant::now());
+                pending.look(|device| found.get(name(device)).copied(), Instant::now());
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return Ok(pending.end()),
                     () = sleep(LOOK) => {}
@@ -109,41 +146,33 @@ pub async fn watch(
 }
 
 impl Pending {
-    fn new(probes: usize) -> Self {
-        let latency =
-            Histogram::new_with_max(PATIENCE.as_micros() as u64, 3).expect("three digits up to a minute can be told apart");
-        Self { due: vec![VecDeque::new(); probes], seen: Seen { latency, unseen: 0 } }
-    }
-
-    /// The devices of which something waits to be seen.
-    fn devices(&self) -> impl Iterator<Item = usize> {
-        self.due.iter().enumerate().filter(|(_, due)| !due.is_empty()).map(|(device, _)| device)
-    }
-
     /// The smallest event time that waits to be seen.
     fn oldest(&self) -> Option<EventTime> {
-        self.due.iter().filter_map(|due| due.front()).map(|(_, at)| *at).min()
+        self.due.values().filter_map(|due| due.front()).map(|(_, at)| *at).min()
     }
 
-    /// Takes in what is visible now: the newest event time of each probe.
-    fn look(&mut self, newest: &[Option<EventTime>], now: Instant) {
-        for (due, newest) in self.due.iter_mut().zip(newest) {
-            while let Some((due_at, at)) = due.front() {
-                let since_due = now.saturating_duration_since(*due_at);
-                if newest.is_some_and(|newest| newest >= *at) {
-                    self.seen.latency.saturating_record(since_due.as_micros() as u64);
+    /// Takes in what is visible now: the newest event time of a probe.
+    fn look(&mut self, newest: impl Fn(u32) -> Option<EventTime>, now: Instant) {
+        let Self { due, seen } = self;
+        due.retain(|&device, due| {
+            let newest = newest(device);
+            while let Some(&(due_at, at)) = due.front() {
+                let since_due = now.saturating_duration_since(due_at);
+                if newest.is_some_and(|newest| newest >= at) {
+                    seen.seen.push((due_at, since_due));
                 } else if since_due >= PATIENCE {
-                    self.seen.unseen += 1;
+                    seen.unseen += 1;
                 } else {
                     break;
                 }
                 due.pop_front();
             }
-        }
+            !due.is_empty()
+        });
     }
 
     fn end(mut self) -> Seen {
-        self.seen.unseen += self.due.iter().map(VecDeque::len).sum::<usize>() as u64;
+        self.seen.unseen += self.due.values().map(VecDeque::len).sum::<usize>() as u64;
         self.seen
     }
 }
@@ -188,24 +217,46 @@ fn newest_of(device: &Value) -> Option<EventTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::FleetSpec;
     use serde_json::json;
 
     #[test]
     fn an_uplink_is_seen_with_itself_or_a_later_one_and_given_up_after_a_minute() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut pending = Pending::new(2);
-        pending.due[0].extend([(at(0), EventTime(10)), (at(100), EventTime(20)), (at(200), EventTime(30))]);
-        pending.due[1].push_back((at(0), EventTime(5)));
-        assert_eq!((pending.oldest(), pending.devices().collect::<Vec<_>>()), (Some(EventTime(5)), vec![0, 1]));
-        pending.look(&[Some(EventTime(20)), None], at(300));
-        // To three digits: the one that was due at 100 ms is the faster one.
-        assert_eq!(pending.seen.latency.len(), 2);
-        assert!(pending.seen.latency.min().abs_diff(200_000) < 1_000 && pending.seen.latency.max().abs_diff(300_000) < 1_000);
+        let mut pending = Pending::default();
+        pending.due.entry(0).or_default().extend([(at(0), EventTime(10)), (at(100), EventTime(20)), (at(200), EventTime(30))]);
+        pending.due.entry(1).or_default().push_back((at(0), EventTime(5)));
+        assert_eq!((pending.oldest(), pending.due.len()), (Some(EventTime(5)), 2));
+        pending.look(|device| (device == 0).then_some(EventTime(20)), at(300));
+        let ms = Duration::from_millis;
+        assert_eq!(pending.seen.seen, [(at(0), ms(300)), (at(100), ms(200))]);
         assert_eq!(pending.oldest(), Some(EventTime(5)));
-        pending.look(&[None, None], at(60_000));
-        assert_eq!((pending.seen.unseen, pending.oldest()), (1, Some(EventTime(30))));
+        pending.look(|_| None, at(60_000));
+        assert_eq!((pending.seen.unseen, pending.oldest(), pending.due.len()), (1, Some(EventTime(30)), 1));
         assert_eq!(pending.end().unseen, 2);
+    }
+
+    #[test]
+    fn latencies_are_told_of_all_and_of_those_due_about_a_moment() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let seen = Seen { seen: [0, 900, 1000, 2100, 2101].map(|ms| (at(ms), Duration::from_micros(ms))).into(), unseen: 0 };
+        assert_eq!(seen.latency().len(), 5);
+        let about = |moments: &[Instant]| seen.latency_about(moments, Duration::from_millis(100));
+        assert_eq!((about(&[]).len(), about(&[at(1000)]).len(), about(&[at(950), at(2000)]).len()), (0, 2, 3));
+        assert!(about(&[at(1000)]).max().abs_diff(1000) <= 1, "to three digits");
+    }
+
+    #[test]
+    fn a_stretch_begins_where_it_is_told_to_and_is_as_long_as_it_is_told_to() {
+        let fleet = Fleet::new(FleetSpec { devices: 20, ..FleetSpec::default() }).unwrap();
+        let from_us = fleet.schedule().nth(30).unwrap().due_us;
+        let stretch = Stretch { started: Instant::now(), from_us, span: Duration::from_secs(5) };
+        let due: Vec<u64> = stretch.of(fleet.schedule()).map(|due| due.due_us).collect();
+        let expected: Vec<u64> = fleet.schedule().skip(30).map(|due| due.due_us - from_us).take(due.len()).collect();
+        assert_eq!(due, expected);
+        assert!(due[0] == 0 && due.len() > 15 && due.iter().all(|&due_us| due_us < 5_000_000), "{due:?}");
     }
 
     #[test]

@@ -19,7 +19,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub struct Sample {
     /// Since the run began. Unit: seconds.
     pub at_s: f64,
-    /// Measurements that went through the graph so far.
+    /// Uplinks that went through the graph so far, copies included.
+    pub uplinks: u64,
+    /// Measurements that did.
     pub measurements: u64,
     /// Records that are acknowledged and not committed.
     pub lag_records: u64,
@@ -118,6 +120,7 @@ impl Sampler {
         let quantile_ms = |q| (!latency.is_empty()).then(|| latency.value_at_quantile(q) as f64 / 1e3);
         let sample = Sample {
             at_s: self.began.elapsed().as_secs_f64(),
+            uplinks: count(&status, "uplinks"),
             measurements: count(&status, "measurements"),
             lag_records: status["lag_records"].as_u64().unwrap_or(0),
             commits,

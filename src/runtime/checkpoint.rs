@@ -1,13 +1,16 @@
 //! The state of one partition as bytes: zstd of postcard, with a version of its own.
 
-use super::commit_loop::CommitLoopError;
 use crate::store::StoredCheckpoint;
 use dataflows::graph::{PartitionState, StateOfVersion2};
+use dataflows::model::CatalogueSeries;
+use std::io::BufWriter;
 
 /// The format of a checkpoint's bytes. The one before is read too, any other is refused.
 pub const CHECKPOINT_VERSION: u32 = 3;
 /// The format before there were quotas and suspended decoders.
 const WITHOUT_QUOTAS: u32 = 2;
+/// What the encoder is given at once. Unit: bytes.
+const ENCODED_AT_ONCE_BYTES: usize = 64 << 10;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +38,13 @@ pub enum CheckpointError {
 
 /// Encodes a state.
 pub fn encode(state: &PartitionState) -> Vec<u8> {
-    let plain = postcard::to_stdvec(state).expect("a state holds nothing that postcard refuses");
-    zstd::encode_all(plain.as_slice(), 1).expect("compressing into memory does not fail")
+    let memory = "compressing into memory does not fail";
+    let encoder = zstd::Encoder::new(Vec::new(), 1).expect(memory);
+    // Piece by piece: the whole would be as large as the state. Single values would cost the encoder more than all else.
+    let mut plain = BufWriter::with_capacity(ENCODED_AT_ONCE_BYTES, encoder);
+    postcard::to_io(state, &mut plain).expect("a state holds nothing that postcard refuses");
+    let Ok(encoder) = plain.into_inner() else { unreachable!("nothing is left to be flushed") };
+    encoder.finish().expect(memory)
 }
 
 /// Decodes a state of `version`.
@@ -50,12 +58,27 @@ pub fn decode(version: u32, bytes: &[u8]) -> Result<PartitionState, CheckpointEr
     }
 }
 
-/// Decodes a state as it was stored.
-///
-/// Errors: as [`decode`].
-pub(super) fn decode_stored(stored: &StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
-    let partition = stored.partition;
-    decode(stored.version, &stored.state).map_err(|error| CommitLoopError::Checkpoint { partition, error })
+/// What a partition's replay begins with, as it was stored. Decoded it takes more memory than what the graph makes of it, so
+/// a worker decodes those of its partitions one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Beginning {
+    /// None: the partition is fresh.
+    pub stored: Option<StoredCheckpoint>,
+    /// The series that have numbers already, where the state does not know all of them.
+    pub numbered: Vec<CatalogueSeries>,
+}
+
+impl Beginning {
+    /// Gives the state.
+    ///
+    /// Errors: as [`decode`].
+    pub(super) fn state(self) -> Result<PartitionState, CheckpointError> {
+        let state = match self.stored {
+            Some(stored) => decode(stored.version, &stored.state)?,
+            None => PartitionState::default(),
+        };
+        Ok(if self.numbered.is_empty() { state } else { state.seeded(self.numbered) })
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! otherwise be missing until that is heard of again.
 
 use super::backoff::{Backoff, Pauses};
-use super::checkpoint::CheckpointError;
+use super::checkpoint::Beginning;
 use super::database::{Database, Session};
 use super::gauges;
 use super::pool::{Seat, Workers};
@@ -20,7 +20,6 @@ use super::view::View;
 use super::worker::{Assumed, ToWorker};
 use crate::log::Log;
 use crate::store::{Commit, CommitError, Commits, Landing, StoreError, StoredCheckpoint, Taken};
-use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,14 +47,6 @@ pub enum CommitLoopError {
         found: u64,
         /// The epoch under which we committed.
         ours: u64,
-    },
-    /// The database's checkpoint cannot be used.
-    #[error("partition {partition}: {error}")]
-    Checkpoint {
-        /// Which.
-        partition: Partition,
-        /// Why.
-        error: CheckpointError,
     },
     /// The log starts behind the place from which the database wants to be replayed.
     #[error(
@@ -140,15 +131,12 @@ impl<D: Database> CommitLoop<D> {
                 return Err(Retry::Never(CommitLoopError::LogTruncated { partition, needed, start }));
             }
             let knows_all_series = stored.as_ref().is_some_and(|stored| !stored.precedes_adoption);
-            let mut state = match stored {
-                Some(stored) => self.database.decode(stored).await.map_err(Retry::Never)?,
-                None => PartitionState::default(),
+            let numbered = match knows_all_series {
+                true => Vec::new(),
+                false => catalogue.of(partition, &self.database, &self.log).await?,
             };
-            if !knows_all_series {
-                state = state.seeded(catalogue.of(partition, &self.database, &self.log).await?);
-            }
             tracing::info!(%partition, %committed, replay_from = %needed, "took the partition");
-            assumed.push(Assumed { partition, owner_epoch, committed, checkpoint: (needed, state) });
+            assumed.push(Assumed { partition, owner_epoch, committed, checkpoint: (needed, Beginning { stored, numbered }) });
         }
         Ok(assumed)
     }

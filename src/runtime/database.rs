@@ -10,10 +10,7 @@
 //!   that was ever committed. What `checkpoints_kept` told, and all before it, outlives a crash, not a failover.
 //! - Where it took something back, every connection from before is dead.
 
-use super::checkpoint;
-use super::commit_loop::CommitLoopError;
 use crate::store::{CommitError, Commits, Committed, Committer, Progress, Store, StoreError, StoredCheckpoint, Taken};
-use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use std::future::Future;
 use uuid::Uuid;
@@ -37,9 +34,6 @@ pub(super) trait Database: Send + Sync {
         partitions: &[Partition],
         log: Uuid,
     ) -> impl Future<Output = Result<Vec<StoredCheckpoint>, StoreError>> + Send;
-
-    /// Decodes a checkpoint's state. States are large: this may use another thread.
-    fn decode(&self, stored: StoredCheckpoint) -> impl Future<Output = Result<PartitionState, CommitLoopError>> + Send;
 
     /// Gives the series that have numbers; see [`Store::numbered_series`].
     fn numbered_series(&self) -> impl Future<Output = Result<Vec<CatalogueSeries>, StoreError>> + Send;
@@ -75,12 +69,6 @@ impl Database for Store {
 
     async fn checkpoints(&self, partitions: &[Partition], log: Uuid) -> Result<Vec<StoredCheckpoint>, StoreError> {
         self.load_checkpoints(partitions, log).await
-    }
-
-    /// Other tasks of the runtime answer requests meanwhile.
-    async fn decode(&self, stored: StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
-        let decoded = tokio::task::spawn_blocking(move || checkpoint::decode_stored(&stored)).await;
-        decoded.expect("decoding a state does not panic")
     }
 
     async fn numbered_series(&self) -> Result<Vec<CatalogueSeries>, StoreError> {

@@ -26,6 +26,7 @@ mod handover;
 mod indexing;
 mod intake;
 mod maintenance;
+mod making;
 mod memory;
 mod muster;
 mod owned;

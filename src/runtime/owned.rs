@@ -55,17 +55,17 @@ impl Piece {
 
 impl Owned {
     /// Takes a partition over; `log_time` is that of its state, `condemned` the verdicts that lie ahead.
-    pub(super) fn assume(assumed: &Assumed, condemned: BTreeSet<Offset>, now: Instant) -> Self {
-        let (next, state) = &assumed.checkpoint;
+    pub(super) fn assume(assumed: &Assumed, log_time: LogTime, condemned: BTreeSet<Offset>, now: Instant) -> Self {
+        let next = assumed.checkpoint.0;
         Self {
             partition: assumed.partition,
             owner_epoch: assumed.owner_epoch,
-            next: *next,
+            next,
             committed: assumed.committed,
             handed_over: assumed.committed,
-            checkpointed: *next,
+            checkpointed: next,
             checkpointed_at: now,
-            log_time: state.log_time,
+            log_time,
             condemned,
             ahead: VecDeque::new(),
         }

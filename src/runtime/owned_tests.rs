@@ -1,6 +1,6 @@
 use super::*;
 use crate::log::{self, Clock, LogOptions, NewRecord};
-use dataflows::graph::PartitionState;
+use crate::runtime::checkpoint::Beginning;
 use dataflows::model::{EventTime, RegistryChange, Uplink};
 use std::path::Path;
 use std::time::Duration;
@@ -21,9 +21,9 @@ fn tick() -> Vec<u8> {
 }
 
 fn owned(committed: u64) -> Owned {
-    let checkpoint = (Offset(0), PartitionState::default());
+    let checkpoint = (Offset(0), Beginning::default());
     let assumed = Assumed { partition: PARTITION, owner_epoch: 1, committed: Offset(committed), checkpoint };
-    Owned::assume(&assumed, BTreeSet::new(), Instant::now())
+    Owned::assume(&assumed, LogTime::default(), BTreeSet::new(), Instant::now())
 }
 
 fn take(owned: &mut Owned, log: &Log, run_entries: usize) -> Result<Piece, WorkerError> {

@@ -4,6 +4,7 @@
 //! it (the panic hook aborts): going on without its partitions would only hide the loss.
 
 use super::backoff::Pauses;
+use super::making::on_a_thread;
 use super::muster::Muster;
 use super::pace::Pace;
 use super::retained::{Guards, Retained};
@@ -122,11 +123,12 @@ impl WorkerPool {
             let (sender, inbox) = std::sync::mpsc::channel();
             let (decoders, view, retained) = (decoders.clone(), Arc::clone(view), Retained::new(Arc::clone(guards)));
             let (its_log, ended) = (log.clone(), ended_sender.clone());
+            let aside = on_a_thread(format!("weir-making-{index}"))?;
             let thread = std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
                 let committed = Arc::clone(&view);
                 let decoder = decoders.worker().settled_below(move |partition| committed.committed_below(partition));
                 let graph = Graph::new(Box::new(decoder));
-                let result = Worker::new(graph, pace, its_log, view, inbox, committer, retained).run();
+                let result = Worker::new(graph, pace, its_log, view, inbox, committer, retained, aside).run();
                 // The daemon may be gone already.
                 let _ = ended.blocking_send(result);
             })?;

@@ -52,8 +52,8 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::checkpoint::Beginning;
     use crate::store::{Advance, Commit};
-    use dataflows::graph::PartitionState;
     use dataflows::model::{Counts, LogTime};
     use uuid::Uuid;
 
@@ -83,7 +83,7 @@ mod tests {
             partition: Partition(partition),
             owner_epoch: 5,
             committed: Offset(committed),
-            checkpoint: (Offset(0), PartitionState::default()),
+            checkpoint: (Offset(0), Beginning::default()),
         });
         let mut standing = Standing::new(&assumed);
         let moving = commit(10, 15);

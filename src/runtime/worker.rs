@@ -8,10 +8,12 @@
 //! for more than that. It ends when it is told to, or when nobody is left who could tell it anything.
 //!
 //! State: the graph, the records of one reading of each partition, the rows that wait ([`Pending`]; at
-//! most [`Pace::rows_max`] and one run's more), the rows of one commit on its way, and emitted partials
-//! that a running query may still need.
+//! most [`Pace::rows_max`] and one run's more), the rows of one commit on its way, emitted partials that a running
+//! query may still need, a copy of one partition's state while a checkpoint is made of it, and the stored states of
+//! partitions that are yet to be taken up.
 
-use super::checkpoint;
+use super::checkpoint::{Beginning, CheckpointError};
+use super::making::{Aside, Making};
 use super::muster::{Place, Readiness};
 use super::owned::{Owned, Piece};
 use super::pace::Pace;
@@ -23,9 +25,9 @@ use crate::codec::CodecError;
 use crate::log::{Log, ReadError};
 use crate::store::{Advance, Checkpoint, Commit};
 use dataflows::graph::Graph;
-use dataflows::graph::PartitionState;
 use dataflows::model::{Offset, Outputs, Partition};
 use smallvec::SmallVec;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::Thread;
@@ -80,8 +82,8 @@ pub(super) struct Assumed {
     pub owner_epoch: u64,
     /// The first record whose rows are not in the database.
     pub committed: Offset,
-    /// The checkpoint: the place of the log that the state stands at, and the state.
-    pub checkpoint: (Offset, PartitionState),
+    /// The checkpoint: the place of the log that the state stands at, and the state as it is stored.
+    pub checkpoint: (Offset, Beginning),
 }
 
 /// What a look into a worker sees.
@@ -128,6 +130,14 @@ pub enum WorkerError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The database's checkpoint cannot be used.
+    #[error("partition {partition}: {error}")]
+    Checkpoint {
+        /// Which.
+        partition: Partition,
+        /// Why.
+        error: CheckpointError,
+    },
     /// The log holds a record without which all that follows would come out wrong.
     #[error(
         "record {offset} of partition {partition} cannot be passed over: {error}; what was acknowledged stays in the log until a \
@@ -152,6 +162,8 @@ pub(super) struct Worker {
     inbox: Receiver<ToWorker>,
     committer: ToCommitter,
     generation: u64,
+    /// Partitions that are ours and wait to be taken up, each with the verdicts that lie ahead.
+    coming: VecDeque<(Assumed, BTreeSet<Offset>)>,
     owned: Vec<Owned>,
     /// The partition that filled the newest run, by its place among the owned.
     latest: Option<usize>,
@@ -161,6 +173,9 @@ pub(super) struct Worker {
     piece: Piece,
     pending: Pending,
     retained: Retained,
+    /// Where the states of checkpoints are encoded.
+    aside: Aside,
+    making: Option<Making>,
     stopping: Option<Stopping>,
 }
 
@@ -172,6 +187,7 @@ struct Stopping {
 
 impl Worker {
     /// Starts with no partition: the committer brings them.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the daemon, and this is where they meet")]
     pub(super) fn new(
         graph: Graph,
         pace: Pace,
@@ -180,8 +196,9 @@ impl Worker {
         inbox: Receiver<ToWorker>,
         committer: ToCommitter,
         retained: Retained,
+        aside: Aside,
     ) -> Self {
-        let (owned, pending) = (Vec::new(), Pending::default());
+        let (coming, owned, pending) = (VecDeque::new(), Vec::new(), Pending::default());
         Self {
             graph,
             pace,
@@ -190,19 +207,22 @@ impl Worker {
             inbox,
             committer,
             generation: 0,
+            coming,
             owned,
             latest: None,
             drained_at: None,
             piece: Piece::default(),
             pending,
             retained,
+            aside,
+            making: None,
             stopping: None,
         }
     }
 
     /// Works until it is stopped and all that it had to commit is committed. A simulation takes the same steps one by one.
     ///
-    /// Errors: the log cannot be read.
+    /// Errors: the log or a checkpoint cannot be read.
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         loop {
             self.hear()?;
@@ -253,11 +273,15 @@ impl Worker {
     }
 
     fn stop(&mut self, deadline: Instant) {
-        let ends = self.owned.iter().map(|o| (o.partition, self.log.end(o.partition))).collect();
+        let coming = self.coming.iter().map(|(assumed, _)| assumed.partition);
+        let partitions = self.owned.iter().map(|o| o.partition).chain(coming);
+        let ends = partitions.map(|partition| (partition, self.log.end(partition))).collect();
         self.stopping = Some(Stopping { deadline, ends });
     }
 
-    /// Throws away what it held and starts from what the database holds.
+    /// Throws away what it held, to start from what the database holds.
+    ///
+    /// Errors: the log cannot be read.
     fn assume(&mut self, partitions: Vec<Assumed>) -> Result<(), WorkerError> {
         for owned in self.owned.drain(..) {
             self.graph.release(owned.partition);
@@ -265,26 +289,45 @@ impl Worker {
         }
         self.pending = Pending::default();
         self.retained.clear();
+        self.making = None;
         self.latest = None;
         let places: Vec<_> = partitions.iter().map(|assumed| (assumed.partition, assumed.checkpoint.0)).collect();
         let mut condemned = verdicts::condemned(&self.log, &places)?;
-        let now = Instant::now();
-        for assumed in partitions {
-            let ahead = condemned.remove(&assumed.partition).unwrap_or_default();
-            let owned = Owned::assume(&assumed, ahead, now);
-            self.graph.adopt(owned.partition, assumed.checkpoint.1);
-            self.graph.meter_from(owned.partition, self.view.metered_to(owned.partition));
-            self.retained.assume(owned.partition, owned.committed);
-            self.view.assume(owned.partition, owned.next, owned.committed);
-            self.owned.push(owned);
-        }
+        let coming = partitions.into_iter().map(|assumed| {
+            let condemned = condemned.remove(&assumed.partition).unwrap_or_default();
+            (assumed, condemned)
+        });
+        self.coming = coming.collect();
         Ok(())
     }
 
-    /// Runs some records through the graph, from one partition after the other. Tells whether there were any.
+    /// Takes a partition up.
     ///
-    /// Errors: the log cannot be read.
+    /// Errors: its checkpoint cannot be read.
+    fn take_up(&mut self, mut assumed: Assumed, condemned: BTreeSet<Offset>) -> Result<(), WorkerError> {
+        let partition = assumed.partition;
+        let state = std::mem::take(&mut assumed.checkpoint.1).state();
+        let state = state.map_err(|error| WorkerError::Checkpoint { partition, error })?;
+        let owned = Owned::assume(&assumed, state.log_time, condemned, Instant::now());
+        self.graph.adopt(partition, state);
+        self.graph.meter_from(partition, self.view.metered_to(partition));
+        self.retained.assume(partition, owned.committed);
+        // Also where no record comes for long: open buckets need ticks to be closed.
+        self.tell(&owned);
+        self.view.assume(partition, owned.next, owned.committed);
+        self.owned.push(owned);
+        Ok(())
+    }
+
+    /// Takes up the next partition that is ours, or else runs some records through the graph, from one partition after the
+    /// other. Tells whether there was anything to do.
+    ///
+    /// Errors: the log or a checkpoint cannot be read.
     pub(super) fn advance(&mut self) -> Result<bool, WorkerError> {
+        if let Some((assumed, condemned)) = self.coming.pop_front() {
+            self.take_up(assumed, condemned)?;
+            return Ok(true);
+        }
         if self.pending.is_full(self.pace.rows_max) || self.out_of_time() {
             return Ok(false);
         }
@@ -308,13 +351,16 @@ impl Worker {
             });
         }
         self.drained_at = is_drained.then(Instant::now);
-        for owned in &self.owned {
-            let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
-            self.view.processed(owned.partition, owned.next, open_state, counts);
-            self.view.suspended(owned.partition, self.graph.suspended(owned.partition));
-            self.view.metered(owned.partition, owned.next, self.graph.take_metered(owned.partition));
-        }
+        self.owned.iter().for_each(|owned| self.tell(owned));
         Ok(true)
+    }
+
+    /// Tells how far the graph is in a partition, and what it holds.
+    fn tell(&self, owned: &Owned) {
+        let (open_state, counts) = (self.graph.has_open_state(owned.partition), self.graph.counts(owned.partition));
+        self.view.processed(owned.partition, owned.next, open_state, counts);
+        self.view.suspended(owned.partition, self.graph.suspended(owned.partition));
+        self.view.metered(owned.partition, owned.next, self.graph.take_metered(owned.partition));
     }
 
     /// Takes what comes next, of the partition first that is furthest behind by log time: their records lie side by side in
@@ -394,9 +440,19 @@ impl Worker {
         }
     }
 
-    /// Takes the checkpoint that is most due, if one is: one partition at a time keeps commits short.
+    /// Gives the checkpoint that was begun last, when it is made; begins the one that is most due, if one is. There is one at
+    /// a time: that keeps commits short, and its copy of the state is all the memory that is taken.
     fn checkpoint(&mut self, last: bool) -> Option<Checkpoint> {
-        let (log, now) = (self.log.id(), Instant::now());
+        if self.making.is_none() {
+            self.making = self.begin_checkpoint(last);
+        }
+        let made = self.making.as_ref()?.ready()?;
+        self.making = None;
+        Some(made)
+    }
+
+    fn begin_checkpoint(&mut self, last: bool) -> Option<Making> {
+        let now = Instant::now();
         // A full log can be truncated as far as there are checkpoints, and nothing more comes that would make them due.
         let full = self.log.is_full();
         let due = |o: &&mut Owned| {
@@ -406,8 +462,8 @@ impl Worker {
         let owned = self.owned.iter_mut().filter(due).max_by_key(|o| o.next.0 - o.checkpointed.0)?;
         owned.checkpointed = owned.next;
         owned.checkpointed_at = now;
-        let state = checkpoint::encode(&self.graph.snapshot(owned.partition));
-        Some(Checkpoint { partition: owned.partition, offset: owned.next, log, version: checkpoint::CHECKPOINT_VERSION, state })
+        let (partition, offset) = (owned.partition, owned.next);
+        Some(Making::begin(&self.aside, self.log.id(), partition, offset, self.graph.snapshot(partition)))
     }
 
     fn committed(&mut self) {
@@ -436,8 +492,8 @@ impl Worker {
 
     /// Whether it was stopped and nothing is left to commit. Past the deadline nothing waits for the database.
     pub(super) fn is_done(&self) -> bool {
-        let settled =
-            || !self.retained.is_in_flight() && self.owned.iter().all(|o| o.next == o.committed && o.checkpointed == o.next);
+        let is_settled = |o: &Owned| o.next == o.committed && o.checkpointed == o.next;
+        let settled = || !self.retained.is_in_flight() && self.making.is_none() && self.owned.iter().all(is_settled);
         self.stopping.is_some() && ((self.is_drained() && settled()) || self.out_of_time())
     }
 }

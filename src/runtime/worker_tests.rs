@@ -1,10 +1,15 @@
 use super::*;
 use crate::codec;
 use crate::log::{Clock, LogOptions, NewRecord};
+use crate::runtime::checkpoint::{self, CHECKPOINT_VERSION};
+use crate::runtime::making::{Job, on_a_thread};
 use crate::runtime::muster::Muster;
 use crate::runtime::retained::Guards;
+use crate::store::StoredCheckpoint;
 use dataflows::decode::{Decode, DecodeCall, DecodeFailure, Decoded};
+use dataflows::graph::PartitionState;
 use dataflows::model::*;
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 const PARTITION: Partition = Partition(0);
@@ -66,18 +71,19 @@ impl Bench {
         append(&log, registry.map(|change| Record::Registry(Box::new(change))));
         let (sender, inbox) = std::sync::mpsc::channel();
         let (committer, commits) = tokio::sync::mpsc::channel(1);
+        let aside = on_a_thread("making".into()).unwrap();
         let thread = std::thread::spawn({
             let log = log.clone();
             move || {
                 let (view, retained) = (Arc::new(View::new(1)), Retained::new(Arc::new(Guards::default())));
                 let committer = ToCommitter { commits: committer, place: Muster::new(1).place(0) };
-                Worker::new(Graph::new(Box::new(Length)), pace, log, view, inbox, committer, retained).run()
+                Worker::new(Graph::new(Box::new(Length)), pace, log, view, inbox, committer, retained, aside).run()
             }
         });
         let worker = WorkerHandle::new(sender, thread.thread().clone());
         let mut bench = Self { _dir: dir, log, sent: 0, worker, commits, thread };
         bench.send(uplinks, is_changing);
-        let checkpoint = (Offset(0), PartitionState::default());
+        let checkpoint = (Offset(0), Beginning::default());
         let assumed = Assumed { partition: PARTITION, owner_epoch: 1, committed: Offset(0), checkpoint };
         bench.worker.send(ToWorker::Assume { generation: 1, partitions: vec![assumed] });
         bench
@@ -214,20 +220,115 @@ fn ticking(dir: &std::path::Path, seconds: i64, ticks: &[usize]) -> Log {
 
 /// A worker that is stepped, with its partitions from these offsets on, and where it tells what it has.
 fn stepped(log: &Log, pace: Pace, from: &[u64]) -> (Worker, Arc<Muster>) {
+    let (worker, muster, _) = stepped_with(log, pace, from, Box::new(|job| job()));
+    (worker, muster)
+}
+
+/// As [`stepped`], with a place where states are encoded, and with what it hands over.
+fn stepped_with(
+    log: &Log,
+    pace: Pace,
+    from: &[u64],
+    aside: Aside,
+) -> (Worker, Arc<Muster>, tokio::sync::mpsc::Receiver<HandedOver>) {
     let muster = Muster::new(2);
     let (sender, inbox) = std::sync::mpsc::channel();
-    let committer = ToCommitter { commits: tokio::sync::mpsc::channel(1).0, place: muster.place(0) };
+    let (committer, commits) = tokio::sync::mpsc::channel(1);
+    let committer = ToCommitter { commits: committer, place: muster.place(0) };
     let (view, retained) = (Arc::new(View::new(log.partitions())), Retained::new(Arc::new(Guards::default())));
-    let mut worker = Worker::new(Graph::new(Box::new(Length)), pace, log.clone(), view, inbox, committer, retained);
+    let graph = Graph::new(Box::new(Length));
+    let mut worker = Worker::new(graph, pace, log.clone(), view, inbox, committer, retained, aside);
     let assumed = |(partition, &from): (u16, &u64)| Assumed {
         partition: Partition(partition),
         owner_epoch: 1,
         committed: Offset(from),
-        checkpoint: (Offset(from), PartitionState::default()),
+        checkpoint: (Offset(from), Beginning::default()),
     };
     sender.send(ToWorker::Assume { generation: 1, partitions: (0..).zip(from).map(assumed).collect() }).unwrap();
     worker.hear().unwrap();
-    (worker, muster)
+    take_up(&mut worker);
+    (worker, muster, commits)
+}
+
+fn take_up(worker: &mut Worker) {
+    while !worker.coming.is_empty() {
+        worker.advance().unwrap();
+    }
+}
+
+#[test]
+fn what_a_checkpoint_brings_is_told_before_any_record_comes() {
+    let mut state = PartitionState::default();
+    (state.counts.uplinks, state.counts.measurements) = (3, 15);
+    let stored = StoredCheckpoint {
+        partition: PARTITION,
+        offset: Offset(0),
+        version: CHECKPOINT_VERSION,
+        state: checkpoint::encode(&state),
+        precedes_adoption: false,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let log = ticking(dir.path(), 1, &[1]);
+    let (mut worker, _) = stepped(&log, PACE, &[0]);
+    let beginning = Beginning { stored: Some(stored), ..Beginning::default() };
+    let checkpoint = (Offset(0), beginning);
+    worker.assume(vec![Assumed { partition: PARTITION, owner_epoch: 2, committed: Offset(0), checkpoint }]).unwrap();
+    take_up(&mut worker);
+    assert_eq!(worker.view.counts(), state.counts);
+}
+
+#[test]
+fn rows_do_not_wait_for_a_checkpoint_that_is_being_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ticking(dir.path(), 30, &[1]);
+    let jobs = Arc::<Mutex<Vec<Job>>>::default();
+    let aside: Aside = Box::new({
+        let jobs = Arc::clone(&jobs);
+        move |job| jobs.lock().unwrap().push(job)
+    });
+    let pace = Pace { checkpoint_records: 10, ..PACE };
+    let (mut worker, _, mut commits) = stepped_with(&log, pace, &[0], aside);
+    // Where its advance ends, and where its checkpoint stands.
+    let mut commit = |worker: &mut Worker| {
+        worker.advance().unwrap();
+        let HandedOver { commit, .. } = worker.commit().then(|| commits.try_recv().unwrap())?;
+        worker.committed();
+        Some((commit.advances[0].to.0, commit.checkpoint.as_ref().map(|checkpoint| checkpoint.offset.0)))
+    };
+    let encode = || jobs.lock().unwrap().pop().expect("one is being made")();
+    assert_eq!([commit(&mut worker), commit(&mut worker)], [Some((10, None)), Some((20, None))]);
+    encode();
+    assert_eq!(commit(&mut worker), Some((30, Some(10))), "it stands where it was begun");
+    worker.stop(Instant::now() + Duration::from_secs(3600));
+    assert_eq!(commit(&mut worker), None);
+    assert!(!worker.is_done(), "the last one is being made");
+    encode();
+    assert_eq!((commit(&mut worker), worker.is_done()), (Some((30, Some(30))), true));
+}
+
+#[test]
+fn who_starts_anew_forgets_the_checkpoint_that_was_being_made_and_stops_only_when_all_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ticking(dir.path(), 10, &[1]);
+    let jobs = Arc::<Mutex<Vec<Job>>>::default();
+    let aside: Aside = Box::new({
+        let jobs = Arc::clone(&jobs);
+        move |job| jobs.lock().unwrap().push(job)
+    });
+    let (mut worker, _, mut commits) = stepped_with(&log, Pace { checkpoint_records: 10, ..PACE }, &[0], aside);
+    worker.advance().unwrap();
+    assert!(worker.commit() && worker.making.is_some());
+    drop(commits.try_recv().unwrap());
+
+    let checkpoint = (Offset(0), Beginning::default());
+    worker.assume(vec![Assumed { partition: PARTITION, owner_epoch: 2, committed: Offset(0), checkpoint }]).unwrap();
+    jobs.lock().unwrap().pop().unwrap()();
+    worker.stop(Instant::now() + Duration::from_secs(3600));
+    assert!(!worker.commit() && !worker.is_done(), "nothing of it has run yet");
+    while worker.advance().unwrap() {}
+    assert!(worker.commit());
+    let commit = commits.try_recv().unwrap().commit;
+    assert_eq!((commit.advances[0].owner_epoch, commit.advances[0].to, &commit.checkpoint), (2, Offset(10), &None));
 }
 
 /// Turns of as many records each would have them drift apart by three quarters of the log.

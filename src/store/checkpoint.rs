@@ -4,6 +4,8 @@ use super::error::Doing;
 use super::progress::{number, offset_of, wire};
 use super::{Store, StoreError};
 use dataflows::model::{Offset, Partition};
+use futures_util::TryStreamExt as _;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
@@ -47,7 +49,10 @@ impl Store {
                    ORDER BY c.\"partition\", c.\"offset\" DESC";
         let client = self.client().await?;
         let partitions: Vec<i16> = partitions.iter().map(|partition| number(*partition)).collect();
-        let rows = client.query(sql, &[&partitions, &log]).await.doing("the checkpoints could not be read")?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&partitions, &log];
+        let doing = "the checkpoints could not be read";
+        // One by one: each is copied out of its row.
+        let rows = client.query_raw(sql, parameters).await.doing(doing)?;
         let stored = |row: tokio_postgres::Row| StoredCheckpoint {
             partition: Partition(row.get::<_, i16>(0).cast_unsigned()),
             offset: offset_of(&row, 1),
@@ -55,7 +60,7 @@ impl Store {
             state: row.get(3),
             precedes_adoption: row.get(4),
         };
-        Ok(rows.into_iter().map(stored).collect())
+        rows.map_ok(stored).try_collect().await.doing(doing)
     }
 
     /// Gives, for each partition that has one, the offsets of the oldest checkpoint that is kept and of the

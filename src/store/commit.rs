@@ -11,7 +11,7 @@ pub struct Commit {
     pub advances: Vec<Advance>,
     /// The rows of the records in between.
     pub outputs: Outputs,
-    /// The state of one of the partitions, at the end of its advance.
+    /// The state of one of the partitions, no further than its advance reaches.
     pub checkpoint: Option<Checkpoint>,
 }
 
@@ -183,8 +183,11 @@ impl Commit {
     /// Panics: in debug builds, when rows and advances do not belong together.
     fn assert_consistent(&self) {
         let advance_of = |partition| self.advances.iter().find(|advance| advance.partition == partition);
-        let ends_at = |checkpoint: &Checkpoint| advance_of(checkpoint.partition).is_some_and(|a| a.to == checkpoint.offset);
-        debug_assert!(self.checkpoint.as_ref().is_none_or(ends_at), "a checkpoint is taken where its partition's advance ends");
+        let reaches = |checkpoint: &Checkpoint| advance_of(checkpoint.partition).is_some_and(|a| a.to >= checkpoint.offset);
+        debug_assert!(
+            self.checkpoint.as_ref().is_none_or(reaches),
+            "a checkpoint is of what its partition's advance has reached"
+        );
         debug_assert!(
             {
                 let mut outputs = self.outputs.clone();

@@ -8,10 +8,16 @@ use tokio::process::Command;
 
 /// Runs `weir` on a database and a data directory.
 async fn weir(database: &TestDatabase, data_dir: &Path, arguments: &[&str]) -> Output {
+    weir_with(database, data_dir, arguments, &[]).await
+}
+
+/// As [`weir`], with settings.
+async fn weir_with(database: &TestDatabase, data_dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(arguments).arg("--data-dir").arg(data_dir).arg("--database-url").arg(database.url());
     // A busy machine must not look like a decoder that does not end.
     command.env("WEIR_DECODERS_WATCHDOG", "60 s").env_remove("DATABASE_URL").env_remove("WEIR_CONFIG");
+    command.envs(settings.iter().copied());
     command.kill_on_drop(true).output().await.unwrap()
 }
 
@@ -106,6 +112,55 @@ async fn a_full_log_is_worked_off_and_verified() {
     assert!(figures["ratio_to_limit"].as_f64() > Some(0.0), "{figures:#}");
     // A whole day of event time: hours and days were compared.
     assert!(figures["verification"]["buckets"].as_u64() > Some(4_000), "{figures:#}");
+}
+
+/// Twenty seconds of a fleet in the log, and four more over HTTP.
+const LOG_THEN_HTTP: &str = r#"
+about = "A full log, a restart, and live uplinks."
+restart = true
+
+[fleet]
+devices = 40
+kinds = { milesight-am307-native-five = 1 }
+period_s = 2
+jitter = 0.2
+duplicates = 0.1
+out_of_order = 0.01
+late = 0.01
+bad = 0.01
+unchanged = 0.5
+probes = 10
+
+[source]
+kind = "log"
+uplinks = 440
+
+[source.then]
+shapes = { ttn = 1, own = 1 }
+connections = 4
+duration_s = 4
+"#;
+
+#[tokio::test]
+async fn a_fleet_goes_on_behind_a_full_log_and_is_watched_at_checkpoints() {
+    let database = TestDatabase::create(Kind::Timescale).await;
+    let dir = tempfile::tempdir().unwrap();
+    let case = dir.path().join("case");
+    std::fs::create_dir(&case).unwrap();
+    std::fs::write(case.join("case.toml"), LOG_THEN_HTTP).unwrap();
+    let arguments = ["load", "--case", case.to_str().unwrap(), "--verify", "--json"];
+    let settings = [("WEIR_RUNTIME_CHECKPOINT_RECORDS", "5")];
+    let output = weir_with(&database, &dir.path().join("data"), &arguments, &settings).await;
+    let figures = figures(&output);
+    assert!(output.status.success(), "{figures:#}\n{}", String::from_utf8_lossy(&output.stderr));
+    let then = &figures["then"];
+    assert_eq!((&figures["verified"], &figures["uplinks"]), (&true.into(), &440.into()), "{figures:#}");
+    assert_eq!(then["uplinks"], then["sent"]["acknowledged"], "those of the log are not counted again: {figures:#}");
+    assert!((60..120).contains(&then["uplinks"].as_u64().unwrap()), "{figures:#}");
+    for positive in ["/commits/with_checkpoint", "/latency_ms/visible_at_checkpoints/p99", "/latency_ms/visible_in_query/p50"] {
+        assert!(then.pointer(positive).and_then(Value::as_f64) > Some(0.0), "{positive} in {figures:#}");
+    }
+    assert_eq!(then["unseen"]["visible_in_select"], 0, "{figures:#}");
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ use weir::runtime::Pace;
 
 /// Records of a log.
 const RECORDS: usize = 1200;
-/// One record a commit, each with a checkpoint.
+/// One record a commit, and a checkpoint as often as one is made.
 const RECORD_BY_RECORD: Pace = Pace {
     read_bytes: 1,
     run_entries: 1,

@@ -40,7 +40,7 @@ pub(super) struct Load {
     /// Uplinks of a case from a full log, instead of the case's; copies included.
     #[arg(long)]
     uplinks: Option<usize>,
-    /// Seconds of a case over HTTP, instead of the case's.
+    /// Seconds of a case over HTTP, or of what follows a full log over HTTP, instead of the case's.
     #[arg(long)]
     seconds: Option<u64>,
 }
@@ -88,11 +88,15 @@ impl Load {
         let (mut case, baseline) = Case::find(&self.case)?;
         case.workers = self.workers.unwrap_or(case.workers);
         case.fleet.devices = self.devices.unwrap_or(case.fleet.devices);
-        match (&mut case.source, self.uplinks, self.seconds) {
-            (Source::Log { uplinks }, given, None) => *uplinks = given.unwrap_or(*uplinks),
-            (Source::Http { duration_s, .. }, None, given) => *duration_s = given.unwrap_or(*duration_s),
-            (Source::Log { .. }, _, Some(_)) => bail!("--seconds is for cases over HTTP; this one takes --uplinks"),
-            (Source::Http { .. }, Some(_), _) => bail!("--uplinks is for cases from a full log; this one takes --seconds"),
+        match (&mut case.source, self.uplinks) {
+            (_, None) => {}
+            (Source::Log { uplinks, .. }, Some(given)) => *uplinks = given,
+            (Source::Http(_), Some(_)) => bail!("--uplinks is for cases from a full log; this one takes --seconds"),
+        }
+        match (case.source.posting_mut(), self.seconds) {
+            (_, None) => {}
+            (Some(posting), Some(given)) => posting.duration_s = given,
+            (None, Some(_)) => bail!("--seconds is for cases over HTTP; this one takes --uplinks"),
         }
         if self.devices.is_some() || self.uplinks.is_some() || self.seconds.is_some() {
             // The other bars are for the load that the case names.

@@ -7,21 +7,21 @@ use crate::cli::fleet::{
 };
 use crate::client::Client;
 use crate::config::Config;
-use crate::load::case::{BarResult, Case, Source};
+use crate::load::case::{BarResult, Case, Posting, Source};
 use crate::load::daemon::{Daemon, DaemonOptions};
 use crate::load::fleet::Member;
-use crate::load::probe::{self, Place, Seen};
+use crate::load::probe::{self, Place, ProbeError, Seen, Stretch};
 use crate::load::process::{Server, Usage};
 use crate::load::processors::Processors;
 use crate::load::reader::read_days;
 use crate::load::register::Tokens;
 use crate::load::report::{CommitFigures, CpuPerMillion, Figures, Latency, Machine, Report, Restart, SERIES_DAY};
 use crate::load::sample::{Sample, Sampler, count};
-use crate::load::sender::{Live, SendOptions, SendReport, Sender, Target};
-use crate::load::{Expectation, Fleet, backlog, fresh, limit, verify};
+use crate::load::sender::{Live, SendReport, Sender, Target};
+use crate::load::{Due, Expectation, Fleet, backlog, checkpoints, fresh, limit, verify};
 use crate::store::Store;
 use anyhow::Context as _;
-use dataflows::model::{EventTime, TenantNo};
+use dataflows::model::{EventTime, LogTime, TenantNo};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -36,8 +36,12 @@ const TENANT: &str = "load";
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// What is not sent so long after the schedule's end never is.
 const GRACE: Duration = Duration::from_secs(10);
+/// Watchers pass over what of the schedule stood in the log, before the first is due.
+const PREPARATION: Duration = Duration::from_secs(1);
 /// How long probes are looked for behind the last commit.
 const LAST_LOOKS: Duration = Duration::from_secs(2);
+/// What is due so long before or behind the beginning of a checkpoint's transaction may have to wait for the checkpoint.
+const NEAR_CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// A measurement under way.
 pub(super) struct Run<'a> {
@@ -57,6 +61,14 @@ struct Measured {
     /// The daemon, still there, and its status behind the last commit.
     daemon: Daemon,
     status: Value,
+}
+
+/// Where a fleet's uplinks go.
+#[derive(Clone, Copy)]
+struct Destination<'a> {
+    store: &'a Store,
+    tenant: TenantNo,
+    tokens: &'a Tokens,
 }
 
 /// A daemon's figures over a span of time.
@@ -81,18 +93,19 @@ impl<'a> Run<'a> {
         self.progress.phase("registering the fleet", 0);
         let fleet = self.fleet()?;
         let (tenant, tokens) = register_fleet(&store, &fleet, TENANT).await?;
+        let to = Destination { store: &store, tenant, tokens: &tokens };
         let mut measured = match self.case.source.clone() {
-            Source::Log { uplinks } => self.work_off(&store, tenant, uplinks).await?,
-            Source::Http { duration_s, .. } => {
-                let options = self.case.source.send_options().expect("it is a source over HTTP");
-                self.send_all(&store, (tenant, &tokens), options, Duration::from_secs(duration_s)).await?
-            }
+            Source::Log { uplinks, .. } => self.work_off(to, uplinks).await?,
+            Source::Http(posting) => self.send_all(to, &posting).await?,
         };
-        let ends = log_ends(&measured.status);
         if self.case.restart {
             let (daemon, restart) = self.restart(measured.daemon).await?;
             (measured.daemon, measured.figures.restart) = (daemon, Some(restart));
         }
+        if let Source::Log { uplinks, then: Some(posting) } = self.case.source.clone() {
+            measured = self.go_on(measured, to, uplinks, &posting).await?;
+        }
+        let ends = log_ends(&measured.status);
         measured.daemon.stop(PATIENCE).await?;
 
         let mut verification = None;
@@ -133,7 +146,8 @@ impl<'a> Run<'a> {
         let sizes = (figures.commits.rows_mean, figures.measurements);
         let begun = |phase: &str| drop(self.progress.phase(phase, 0));
         let limit = limit::measure(&store, self.config.log.partitions, sizes, &dir, &limit_database(), begun).await?;
-        if let Source::Log { .. } = self.case.source {
+        // With a second part there are more rows in the tables than `seconds` is about.
+        if let Source::Log { then: None, .. } = self.case.source {
             figures.ratio_to_limit = Some(limit.seconds / figures.seconds);
             figures.ratio_to_limit_indexed = figures.indexed_seconds.map(|seconds| limit.indexed_seconds / seconds);
         }
@@ -175,7 +189,7 @@ impl<'a> Run<'a> {
     }
 
     /// From a full log to committed rows.
-    async fn work_off(&self, store: &Store, tenant: TenantNo, uplinks: usize) -> anyhow::Result<Measured> {
+    async fn work_off(&self, Destination { store, tenant, .. }: Destination<'_>, uplinks: usize) -> anyhow::Result<Measured> {
         let client = store.client().await?;
         // A first run brings the registry into the log.
         self.progress.phase("the registry takes effect", 0);
@@ -220,54 +234,82 @@ impl<'a> Run<'a> {
     }
 
     /// Posted by the fleet.
-    async fn send_all(
-        &self,
-        store: &Store,
-        (tenant, tokens): (TenantNo, &Tokens),
-        options: SendOptions,
-        duration: Duration,
-    ) -> anyhow::Result<Measured> {
+    async fn send_all(&self, to: Destination<'_>, posting: &Posting) -> anyhow::Result<Measured> {
         self.progress.phase("the registry takes effect", 0);
         let daemon = Daemon::start(&self.daemon_options()).await?;
         await_devices(&daemon, self.case.fleet.devices).await?;
         await_status(&daemon, patience(self.case.fleet.devices), is_drained).await?;
+        let fleet = self.fleet()?;
+        let stretch = Stretch { started: Instant::now(), from_us: 0, span: posting.duration() };
+        self.post(daemon, to, &fleet, posting, fleet.schedule(), stretch).await
+    }
 
-        let bar = self.progress.phase("sending", duration.as_secs());
-        let server = Server::behind(&store.client().await?).await?;
+    /// Posts what comes behind the first `uplinks` of the fleet.
+    async fn go_on(&self, behind: Measured, to: Destination<'_>, uplinks: usize, posting: &Posting) -> anyhow::Result<Measured> {
+        let fleet = Arc::clone(behind.expectation.fleet());
+        let mut schedule = fleet.schedule();
+        schedule.by_ref().take(uplinks).for_each(drop);
+        let mut schedule = schedule.peekable();
+        let from_us = schedule.peek().expect("a schedule has no end").due_us;
+        let stretch = Stretch { started: Instant::now() + PREPARATION, from_us, span: posting.duration() };
+        let Measured { figures: then, expectation, daemon, status, .. } =
+            self.post(behind.daemon, to, &fleet, posting, schedule, stretch).await?;
+        let (mut figures, samples) = (behind.figures, behind.samples);
+        let mut expected = behind.expectation;
+        expected.merge(expectation);
+        figures.rss_max_bytes = figures.rss_max_bytes.max(then.rss_max_bytes);
+        figures.kept_schedule = then.kept_schedule;
+        figures.counts = then.counts.clone();
+        figures.then = Some(Box::new(then));
+        Ok(Measured { figures, samples, expectation: expected, daemon, status })
+    }
+
+    /// Has the fleet post a stretch of its schedule, of which `schedule` is what is left.
+    async fn post(
+        &self,
+        daemon: Daemon,
+        Destination { store, tenant, tokens }: Destination<'_>,
+        fleet: &Arc<Fleet>,
+        posting: &Posting,
+        schedule: impl Iterator<Item = Due>,
+        stretch: Stretch,
+    ) -> anyhow::Result<Measured> {
+        let bar = self.progress.phase("sending", posting.duration_s);
+        let client = store.client().await?;
+        let server = Server::behind(&client).await?;
         let live = Arc::new(Live::default());
-        let (fleet, started) = (self.fleet()?, Instant::now());
         let show = move |sample: &Sample| bar.set_position(sample.at_s as u64);
-        let watched = Watched::begin(&daemon, server, Arc::clone(&live), started, show).await?;
+        let watched = Watched::begin(&daemon, server, Arc::clone(&live), stretch.started, show).await?;
         let (stop_probes, probes_stopped) = watch::channel(false);
-        let places = [
-            ("visible_in_select", Place::tables(store.client().await?, tenant).await?),
-            ("visible_in_query", Place::Endpoint(Client::new(&daemon.url(), Some(&tokens.read))?)),
-        ];
-        let probing = places.map(|(name, place)| {
-            let (fleet, stopped) = (Arc::clone(&fleet), probes_stopped.clone());
-            (name, tokio::spawn(async move { probe::watch(&fleet, place, started, duration, stopped).await }))
+        let [in_select, in_query] = [
+            Place::tables(store.client().await?, tenant).await?,
+            Place::Endpoint(Client::new(&daemon.url(), Some(&tokens.read))?),
+        ]
+        .map(|place| {
+            let (fleet, stopped) = (Arc::clone(fleet), probes_stopped.clone());
+            tokio::spawn(async move { probe::watch(&fleet, place, stretch, stopped).await })
         });
         let target = Target::new(&daemon.url(), &tokens.write)?;
-        let sender = Sender { fleet: Arc::clone(&fleet), target, options, live, clock: Arc::new(now) };
-        let sent = daemon.with(async { Ok::<_, anyhow::Error>(send(sender, started, duration).await) }).await?;
+        // The log times of a full log are those of its schedule; where that goes further than now, time stands still in the log.
+        let log_end = LogTime(fleet.spec().start.0.saturating_add_unsigned(stretch.from_us));
+        let clock = move || now().max(log_end);
+        let sender = Sender { fleet: Arc::clone(fleet), target, options: posting.send_options(), live, clock: Arc::new(clock) };
+        let sent = daemon.with(async { Ok::<_, anyhow::Error>(send(sender, stretch, schedule).await) }).await?;
 
         self.progress.phase("committing what is left", 0);
         let drain = Instant::now();
         let status = await_status(&daemon, PATIENCE, is_drained).await?;
         let (mut figures, samples) = watched.end(&daemon, &status, sent.elapsed.as_secs_f64()).await?;
         figures.drain_s = Some(drain.elapsed().as_secs_f64());
-        for (name, mut probing) in probing {
-            // All is committed: whoever is still looking looks for what never was sent.
-            let seen = match tokio::time::timeout(LAST_LOOKS, &mut probing).await {
-                Ok(seen) => seen,
-                Err(_) => {
-                    stop_probes.send_replace(true);
-                    probing.await
-                }
-            };
-            let Seen { latency, unseen } = seen.context("a probe's watcher broke off")??;
-            figures.latency_ms.insert(name, Latency::of(&latency));
-            figures.unseen.insert(name, unseen);
+        let checkpoints = checkpoints::since(&client, stretch.started).await?;
+        let (in_select, in_query) = (seen(in_select, &stop_probes).await?, seen(in_query, &stop_probes).await?);
+        let at_checkpoints = in_select.latency_about(&checkpoints, NEAR_CHECKPOINT);
+        if !at_checkpoints.is_empty() {
+            figures.latency_ms.insert("visible_at_checkpoints", Latency::of(&at_checkpoints));
+        }
+        for (name, seen) in [("visible_in_select", in_select), ("visible_in_query", in_query)] {
+            figures.latency_ms.insert(name, Latency::of(&seen.latency()));
+            figures.unseen.insert(name, seen.unseen);
         }
         figures.latency_ms.extend(Latency::of_tally(&sent.tally));
         let counts = sent.tally.figures();
@@ -297,20 +339,29 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Sends what is due within `duration`. What cannot be sent shortly behind it is left, and counted.
-async fn send(sender: Sender, started: Instant, duration: Duration) -> SendReport {
+/// Sends a stretch of a schedule. What cannot be sent shortly behind it is left, and counted.
+async fn send(sender: Sender, stretch: Stretch, schedule: impl Iterator<Item = Due>) -> SendReport {
     let (stop, stopped) = watch::channel(false);
-    let fleet = Arc::clone(&sender.fleet);
-    let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let schedule = fleet.schedule().take_while(move |due| due.due_us < duration_us);
-    let sending = sender.send_from(started, schedule, stopped);
+    let sending = sender.send_from(stretch.started, stretch.of(schedule), stopped);
     tokio::pin!(sending);
     tokio::select! {
         report = &mut sending => return report,
-        () = tokio::time::sleep_until(started + duration + GRACE) => {}
+        () = tokio::time::sleep_until(stretch.started + stretch.span + GRACE) => {}
     }
     stop.send_replace(true);
     sending.await
+}
+
+/// Gives what a probe's watcher has seen. When all is committed, whoever is still looking looks for what never was sent.
+async fn seen(mut watching: JoinHandle<Result<Seen, ProbeError>>, stop: &watch::Sender<bool>) -> anyhow::Result<Seen> {
+    let seen = match tokio::time::timeout(LAST_LOOKS, &mut watching).await {
+        Ok(seen) => seen,
+        Err(_) => {
+            stop.send_replace(true);
+            watching.await
+        }
+    };
+    Ok(seen.context("a probe's watcher broke off")??)
 }
 
 impl Watched {
@@ -334,7 +385,8 @@ impl Watched {
         self.stop.send_replace(true);
         let samples = self.sampling.await.context("the sampler broke off")?;
         let last = samples.last().context("the daemon did not answer once")?;
-        let (uplinks, measurements) = (count(status, "uplinks"), count(status, "measurements"));
+        let since = |name: &str, before: u64| count(status, name).saturating_sub(before);
+        let (uplinks, measurements) = (since("uplinks", self.began.uplinks), since("measurements", self.began.measurements));
         let per_million = |from: f64, to: f64| (to - from) / measurements.max(1) as f64 * 1e6;
         let of_weir = per_million(self.began.weir.cpu_s, weir.cpu_s);
         let of_postgres = self.began.postgres.zip(postgres).map(|(from, to)| per_million(from.cpu_s, to.cpu_s));

@@ -26,6 +26,9 @@ pub struct Bars {
     pub visible_p50_ms_max: Option<f64>,
     /// The same of all but a hundredth. Unit: milliseconds.
     pub visible_p99_ms_max: Option<f64>,
+    /// From due to visible in a SELECT, of all but a hundredth of those that were due within a second of a checkpoint's commit
+    /// behind a full log. Unit: milliseconds.
+    pub visible_at_checkpoints_p99_ms_max: Option<f64>,
     /// Reading one series' day while the log is worked off, of half of the readings. Unit: milliseconds.
     pub series_day_read_p50_ms_max: Option<f64>,
     /// From a restart after `kill -9` to caught up. Unit: seconds.
@@ -65,6 +68,11 @@ impl Bars {
             ("acknowledged_p99_ms_max", most(self.acknowledged_p99_ms_max), "/latency_ms/acknowledged/p99"),
             ("visible_p50_ms_max", most(self.visible_p50_ms_max), "/latency_ms/visible_in_select/p50"),
             ("visible_p99_ms_max", most(self.visible_p99_ms_max), "/latency_ms/visible_in_select/p99"),
+            (
+                "visible_at_checkpoints_p99_ms_max",
+                most(self.visible_at_checkpoints_p99_ms_max),
+                "/then/latency_ms/visible_at_checkpoints/p99",
+            ),
             ("series_day_read_p50_ms_max", most(self.series_day_read_p50_ms_max), "/latency_ms/series_day_read/p50"),
             ("restart_s_max", most(self.restart_s_max), "/restart/after_kill_s"),
         ];

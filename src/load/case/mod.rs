@@ -31,7 +31,8 @@ pub struct Case {
     /// Threads of the daemon that run the graph.
     #[serde(default = "one")]
     pub workers: usize,
-    /// Whether the daemon is killed and started again at the end, and the time until it has caught up taken.
+    /// Whether the daemon is killed and started again when all is committed, before anything more is posted, and the time
+    /// until it has caught up taken.
     #[serde(default)]
     pub restart: bool,
     /// What the figures must hold.
@@ -83,25 +84,32 @@ pub enum Source {
     Log {
         /// How many, copies included.
         uplinks: usize,
+        /// How the fleet goes on behind them.
+        then: Option<Posting>,
     },
     /// They are posted.
-    Http {
-        /// The envelopes, with their weights.
-        shapes: BTreeMap<CaseShape, u32>,
-        /// How many of one shape go in one NDJSON body at most; 1: each goes alone.
-        #[serde(default = "one")]
-        batch_max: usize,
-        /// How long an uplink waits for others to share its body. Unit: milliseconds.
-        #[serde(default)]
-        batch_wait_ms: u64,
-        /// How many connections; each carries one request at a time.
-        connections: usize,
-        /// When they are sent.
-        #[serde(default)]
-        pace: CasePace,
-        /// How long. Unit: seconds.
-        duration_s: u64,
-    },
+    Http(Posting),
+}
+
+/// How uplinks are posted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posting {
+    /// The envelopes, with their weights.
+    pub shapes: BTreeMap<CaseShape, u32>,
+    /// How many of one shape go in one NDJSON body at most; 1: each goes alone.
+    #[serde(default = "one")]
+    pub batch_max: usize,
+    /// How long an uplink waits for others to share its body. Unit: milliseconds.
+    #[serde(default)]
+    pub batch_wait_ms: u64,
+    /// How many connections; each carries one request at a time.
+    pub connections: usize,
+    /// When they are sent.
+    #[serde(default)]
+    pub pace: CasePace,
+    /// How long. Unit: seconds.
+    pub duration_s: u64,
 }
 
 /// An envelope, by the name that a case uses.
@@ -199,9 +207,9 @@ impl Case {
             let kind = Kind::named(name).ok_or_else(|| CaseError::Kind { name: name.clone(), known: known() })?;
             Ok((kind, *weight))
         };
-        let shapes = match &self.source {
-            Source::Log { .. } => vec![(Shape::Own, 1)],
-            Source::Http { shapes, .. } => shapes.iter().map(|(shape, weight)| (shape.shape(), *weight)).collect(),
+        let shapes = match self.source.posting() {
+            None => vec![(Shape::Own, 1)],
+            Some(Posting { shapes, .. }) => shapes.iter().map(|(shape, weight)| (shape.shape(), *weight)).collect(),
         };
         Ok(FleetSpec {
             devices: fleet.devices,
@@ -225,21 +233,41 @@ impl Case {
 }
 
 impl Source {
-    /// Gives how the sender is to send, where one sends.
-    pub fn send_options(&self) -> Option<SendOptions> {
-        match *self {
-            Self::Log { .. } => None,
-            Self::Http { batch_max, batch_wait_ms, connections, pace, .. } => Some(SendOptions {
-                connections,
-                batch_max,
-                batch_wait: Duration::from_millis(batch_wait_ms),
-                pace: match pace {
-                    CasePace::Schedule => Pace::Schedule,
-                    CasePace::Fast => Pace::Fast,
-                },
-                ..SendOptions::default()
-            }),
+    /// What is posted, where something is.
+    pub fn posting(&self) -> Option<&Posting> {
+        match self {
+            Self::Log { then, .. } => then.as_ref(),
+            Self::Http(posting) => Some(posting),
         }
+    }
+
+    /// As [`Self::posting`].
+    pub fn posting_mut(&mut self) -> Option<&mut Posting> {
+        match self {
+            Self::Log { then, .. } => then.as_mut(),
+            Self::Http(posting) => Some(posting),
+        }
+    }
+}
+
+impl Posting {
+    /// Gives how the sender is to send.
+    pub fn send_options(&self) -> SendOptions {
+        SendOptions {
+            connections: self.connections,
+            batch_max: self.batch_max,
+            batch_wait: Duration::from_millis(self.batch_wait_ms),
+            pace: match self.pace {
+                CasePace::Schedule => Pace::Schedule,
+                CasePace::Fast => Pace::Fast,
+            },
+            ..SendOptions::default()
+        }
+    }
+
+    /// How long.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.duration_s)
     }
 }
 

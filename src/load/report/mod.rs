@@ -121,6 +121,9 @@ pub struct Figures {
     pub restart: Option<Restart>,
     /// The daemon's counts at the end.
     pub counts: Value,
+    /// The second part, in which the fleet goes on over HTTP behind a full log; only where the case asks. Samples and plots
+    /// are of the first.
+    pub then: Option<Box<Figures>>,
 }
 
 /// Processor time for a million measurements. Unit: seconds.

@@ -40,6 +40,43 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         row("processor time not given by the host", format!("{:.0} % of what was wanted", share * 100.0));
     }
     row("memory of weir", format!("{:.0} MB", figures.rss_max_bytes as f64 / 1e6));
+    rows.extend(timed(figures));
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    row("largest lag", format!("{} records", figures.lag_records_max));
+    if let Some(restart) = figures.restart {
+        row("caught up after kill -9", format!("{:.2} s", restart.after_kill_s));
+        row("stopped, caught up after that", format!("{:.2} s, {:.2} s", restart.stop_s, restart.after_stop_s));
+    }
+    if let Some(then) = &figures.then {
+        row("then, over HTTP", format!("{} uplinks in {:.1} s, {:.0}/s", then.uplinks, then.seconds, then.uplinks_per_s));
+        rows.extend(timed(then).into_iter().map(|(name, value)| (format!("then {name}"), value)));
+    }
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    if let Some(against) = report.baseline.as_ref().and_then(|baseline| against(figures, baseline)) {
+        row("against the baseline", against);
+    }
+    for outcome in report.limit.iter().flat_map(|limit| &limit.variants) {
+        let cpu = outcome.postgres_cpu_s_per_million.map_or_else(String::new, |cpu| format!(", {cpu:.2} CPU-s a million"));
+        let name = format!("COPY {}, {} conn.", outcome.variant, outcome.connections);
+        let indexed = outcome.indexed_seconds.map_or_else(String::new, |seconds| format!(", indexed {seconds:.1} s"));
+        let stolen = outcome.stolen_share.map_or_else(String::new, |share| format!(", host took {:.0} %", share * 100.0));
+        row(&name, format!("{:.1} s, {:.0} rows/s{cpu}{indexed}{stolen}", outcome.seconds, outcome.rows_per_s));
+    }
+    for bar in &report.bars {
+        let verdict = match bar.pass {
+            Some(true) => "pass",
+            Some(false) => "MISS",
+            None => "not measured",
+        };
+        row(&format!("bar {}", bar.bar), format!("{verdict}: asked {}, found {}", bar.asked, bar.found));
+    }
+    rows
+}
+
+/// What there is to say of schedule, latencies and commits.
+fn timed(figures: &Figures) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     if let Some(sent) = &figures.sent {
         let kept = if sent.kept_schedule() { "kept" } else { "NOT KEPT: the load was less than asked for" };
         row("schedule", format!("{kept}; {} unsent, p99 {} ms late", sent.unsent, sent.behind_ms_p99));
@@ -61,29 +98,6 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
             commits.with_checkpoint
         ),
     );
-    row("largest lag", format!("{} records", figures.lag_records_max));
-    if let Some(restart) = figures.restart {
-        row("caught up after kill -9", format!("{:.2} s", restart.after_kill_s));
-        row("stopped, caught up after that", format!("{:.2} s, {:.2} s", restart.stop_s, restart.after_stop_s));
-    }
-    if let Some(against) = report.baseline.as_ref().and_then(|baseline| against(figures, baseline)) {
-        row("against the baseline", against);
-    }
-    for outcome in report.limit.iter().flat_map(|limit| &limit.variants) {
-        let cpu = outcome.postgres_cpu_s_per_million.map_or_else(String::new, |cpu| format!(", {cpu:.2} CPU-s a million"));
-        let name = format!("COPY {}, {} conn.", outcome.variant, outcome.connections);
-        let indexed = outcome.indexed_seconds.map_or_else(String::new, |seconds| format!(", indexed {seconds:.1} s"));
-        let stolen = outcome.stolen_share.map_or_else(String::new, |share| format!(", host took {:.0} %", share * 100.0));
-        row(&name, format!("{:.1} s, {:.0} rows/s{cpu}{indexed}{stolen}", outcome.seconds, outcome.rows_per_s));
-    }
-    for bar in &report.bars {
-        let verdict = match bar.pass {
-            Some(true) => "pass",
-            Some(false) => "MISS",
-            None => "not measured",
-        };
-        row(&format!("bar {}", bar.bar), format!("{verdict}: asked {}, found {}", bar.asked, bar.found));
-    }
     rows
 }
 

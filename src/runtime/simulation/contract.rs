@@ -64,8 +64,10 @@ fn calls(fate: &Fate) -> Vec<Call> {
                     commit.outputs.quarantined.push(set_aside(partition, Offset(offset), log_time));
                 }
                 if commit.checkpoint.is_none() && fate.once_in(2) {
-                    let state = vec![to.0 as u8];
-                    commit.checkpoint = Some(Checkpoint { partition, offset: to, log: LOG, version: 1, state });
+                    // It was begun at any time before.
+                    let offset = Offset(fate.within(from.0.saturating_sub(2)..=to.0));
+                    let state = vec![offset.0 as u8];
+                    commit.checkpoint = Some(Checkpoint { partition, offset, log: LOG, version: 1, state });
                 }
             }
             if passes {

@@ -12,6 +12,7 @@ use crate::runtime::backoff::Pauses;
 use crate::runtime::commit_loop::{CommitLoop, CommitLoopError};
 use crate::runtime::database::Database;
 use crate::runtime::maintenance::Room;
+use crate::runtime::making::{Aside, Job};
 use crate::runtime::pace::Pace;
 use crate::runtime::pool::{Seat, Workers, joined, partitions_of};
 use crate::runtime::retained::{Guards, Retained};
@@ -57,6 +58,8 @@ struct Member {
     worker: Option<Worker>,
     handle: WorkerHandle,
     next: Step,
+    /// States that it has given to be encoded.
+    jobs: Arc<Mutex<Vec<Job>>>,
 }
 
 /// Oldest and newest checkpoint of each partition.
@@ -111,8 +114,13 @@ impl Daemon {
             let watched = Watched { fate, log: log.clone(), writer, reached: Arc::clone(reached), fatal: Arc::clone(&fatal) };
             let (graph, retained) = (Graph::new(Box::new(watched)), Retained::new(Arc::clone(&guards)));
             let pace = pace.of_one_of(workers);
-            let worker = Worker::new(graph, pace, log.clone(), Arc::clone(&view), inbox, committer, retained);
-            Member { worker: Some(worker), handle, next: Step::Hear }
+            let jobs = Arc::<Mutex<Vec<Job>>>::default();
+            let aside: Aside = Box::new({
+                let jobs = Arc::clone(&jobs);
+                move |job| jobs.lock().unwrap().push(job)
+            });
+            let worker = Worker::new(graph, pace, log.clone(), Arc::clone(&view), inbox, committer, retained, aside);
+            Member { worker: Some(worker), handle, next: Step::Hear, jobs }
         };
         let crew: Vec<Member> = ways.into_iter().map(member).collect();
         let seat = |(index, member): (usize, &Member)| Seat {
@@ -192,13 +200,21 @@ impl Daemon {
     pub(super) fn work(&mut self, index: usize) {
         let member = &mut self.crew[index];
         let Some(worker) = &mut member.worker else { return };
+        let job = {
+            let mut jobs = member.jobs.lock().unwrap();
+            (!jobs.is_empty() && self.fate.once_in(6)).then(|| jobs.remove(0))
+        };
+        if let Some(job) = job {
+            self.fate.note(format_args!("a state of worker {index} is encoded"));
+            job();
+        }
         member.next = match member.next {
             Step::Hear => {
                 worker.hear().expect("the log can be read");
                 Step::Advance
             }
             Step::Advance => {
-                if worker.advance().expect("the log can be read") {
+                if worker.advance().expect("log and checkpoints can be read") {
                     self.fate.note(format_args!("worker {index} went on"));
                 }
                 Step::Commit

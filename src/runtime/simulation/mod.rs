@@ -62,8 +62,9 @@ fn seeds() {
     let (total, seconds) = (faults.values().sum::<u64>(), begun.elapsed().as_secs_f64());
     println!("{seeds} seeds from {first}: {total} faults among {events} events survived in {seconds:.1} s");
     work.iter().chain(&faults).for_each(|(what, count)| println!("{count:8} {what}"));
-    let shared = work.get("commits of several workers").copied().unwrap_or_default();
-    assert!(shared > 0 || seeds < SEEDS, "no commit had rows of several workers");
+    for what in ["commits of several workers", "checkpoints of before their commit's end"] {
+        assert!(work.contains_key(what) || seeds < SEEDS, "there were no {what}");
+    }
 }
 
 fn add(sums: &mut BTreeMap<&'static str, u64>, counts: BTreeMap<&'static str, u64>) {

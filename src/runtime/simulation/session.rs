@@ -3,11 +3,8 @@
 
 use super::server::{Answer, Server};
 use super::task::{turn, turns};
-use crate::runtime::checkpoint;
-use crate::runtime::commit_loop::CommitLoopError;
 use crate::runtime::database::{Database, Session};
 use crate::store::{CommitError, Commits, Committed, Progress, StopReason, StoreError, StoredCheckpoint, Taken};
-use dataflows::graph::PartitionState;
 use dataflows::model::{CatalogueSeries, Offset, Partition};
 use uuid::Uuid;
 
@@ -97,11 +94,6 @@ impl Database for Server {
         };
         connection.wait().await?;
         Ok(newest)
-    }
-
-    async fn decode(&self, stored: StoredCheckpoint) -> Result<PartitionState, CommitLoopError> {
-        turns(&self.fate).await;
-        checkpoint::decode_stored(&stored)
     }
 
     async fn numbered_series(&self) -> Result<Vec<CatalogueSeries>, StoreError> {

@@ -315,8 +315,12 @@ impl World {
                     self.fate.count("commits of several workers");
                 }
                 for commit in &*commits {
-                    if commit.checkpoint.is_some() {
+                    if let Some(checkpoint) = &commit.checkpoint {
                         self.fate.count("checkpoints");
+                        let mut advances = commit.advances.iter();
+                        if advances.any(|a| a.partition == checkpoint.partition && a.to > checkpoint.offset) {
+                            self.fate.count("checkpoints of before their commit's end");
+                        }
                     }
                     self.reference.check_commit(commit);
                 }

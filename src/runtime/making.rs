@@ -1,0 +1,59 @@
+//! Owns a checkpoint in the making: its state is encoded aside, so that the worker's rows do not wait for that.
+
+use super::checkpoint::{self, CHECKPOINT_VERSION};
+use crate::store::Checkpoint;
+use dataflows::graph::PartitionState;
+use dataflows::model::{Offset, Partition};
+use std::io;
+use std::sync::mpsc::{Receiver, TryRecvError, channel, sync_channel};
+use uuid::Uuid;
+
+/// What encodes a state.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// Has a job done sometime, beside the worker or by it.
+pub(super) type Aside = Box<dyn Fn(Job) + Send>;
+
+/// Starts a thread of this name that does jobs, one after the other, for as long as there is somebody to give them.
+///
+/// Errors: the operating system gives no thread.
+pub(super) fn on_a_thread(name: String) -> io::Result<Aside> {
+    let (jobs, given) = channel::<Job>();
+    std::thread::Builder::new().name(name).spawn(move || given.into_iter().for_each(|job| job()))?;
+    Ok(Box::new(move |job| jobs.send(job).expect("the thread lasts as long as somebody gives it jobs")))
+}
+
+/// A checkpoint whose state is being encoded.
+pub(super) struct Making {
+    partition: Partition,
+    offset: Offset,
+    log: Uuid,
+    encoded: Receiver<Vec<u8>>,
+}
+
+impl Making {
+    /// Begins to encode the state that a partition has at an offset. Unparks the calling thread when it is done.
+    pub(super) fn begin(aside: &Aside, log: Uuid, partition: Partition, offset: Offset, state: PartitionState) -> Self {
+        let (sender, encoded) = sync_channel(1);
+        let worker = std::thread::current();
+        aside(Box::new(move || {
+            let bytes = checkpoint::encode(&state);
+            // Before anybody can ask for the next.
+            drop(state);
+            // The worker may have started anew, and then waits for nothing.
+            let _ = sender.send(bytes);
+            worker.unpark();
+        }));
+        Self { partition, offset, log, encoded }
+    }
+
+    /// Gives the checkpoint, once, when it is there.
+    pub(super) fn ready(&self) -> Option<Checkpoint> {
+        let &Self { partition, offset, log, ref encoded } = self;
+        match encoded.try_recv() {
+            Ok(state) => Some(Checkpoint { partition, offset, log, version: CHECKPOINT_VERSION, state }),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => unreachable!("a job is done, and encoding does not panic"),
+        }
+    }
+}
