@@ -76,12 +76,13 @@ impl Owned {
         self.next < self.committed
     }
 
-    /// Whether its checkpoint is due: a replay would read many records; or a few, and nothing keeps the
-    /// worker busy here; or it is the `last` occasion. Takes nothing else than what a replay costs into
-    /// account, and that the log is kept from the oldest checkpoint on.
-    pub(super) fn is_due(&self, pace: &Pace, log_end: Offset, now: Instant, last: bool) -> bool {
+    /// Whether its checkpoint is due: a replay would read many records; or a few, and by `now`, where that is given, the newest
+    /// is old and nothing keeps the worker busy here; or it is the `last` occasion. Takes nothing else than what a replay costs
+    /// into account, and that the log is kept from the oldest checkpoint on.
+    pub(super) fn is_due(&self, pace: &Pace, log_end: Offset, now: Option<Instant>, last: bool) -> bool {
         let records = self.next.0.saturating_sub(self.checkpointed.0);
-        let aged = || self.next == log_end && now.duration_since(self.checkpointed_at) >= pace.checkpoint_age;
+        let is_old = |now: Instant| now.duration_since(self.checkpointed_at) >= pace.checkpoint_age;
+        let aged = || self.next == log_end && now.is_some_and(is_old);
         !self.is_replaying() && (records >= pace.checkpoint_records || (records > 0 && (last || aged())))
     }
 

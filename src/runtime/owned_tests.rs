@@ -122,7 +122,7 @@ fn a_checkpoint_is_due_by_what_a_replay_costs_and_by_age_where_the_log_is_worked
     /// A partition that has run `ran` records since its checkpoint, in a log of `end`.
     fn is_due(pace: &Pace, ran: u64, end: u64, age: Duration, last: bool) -> bool {
         let owned = Owned { next: Offset(ran), ..owned(0) };
-        owned.is_due(pace, Offset(end), owned.checkpointed_at + age, last)
+        owned.is_due(pace, Offset(end), Some(owned.checkpointed_at + age), last)
     }
     assert!(is_due(&pace, 100, 1000, young, false), "a replay would read many");
     assert!(!is_due(&pace, 99, 1000, old, false), "a long backlog costs no checkpoint a commit");
@@ -131,5 +131,8 @@ fn a_checkpoint_is_due_by_what_a_replay_costs_and_by_age_where_the_log_is_worked
     assert!(is_due(&pace, 1, 1, young, true));
     assert!(!is_due(&pace, 0, 0, old, true), "there is nothing new");
     let replaying = Owned { next: Offset(100), ..owned(101) };
-    assert!(!replaying.is_due(&pace, Offset(200), replaying.checkpointed_at + old, true), "its state is no newer than the last");
+    assert!(
+        !replaying.is_due(&pace, Offset(200), Some(replaying.checkpointed_at + old), true),
+        "its state is no newer than the last"
+    );
 }

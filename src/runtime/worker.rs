@@ -176,6 +176,8 @@ pub(super) struct Worker {
     /// Where the states of checkpoints are encoded.
     aside: Aside,
     making: Option<Making>,
+    /// When the newest checkpoint was begun, of whatever partition.
+    making_since: Option<Instant>,
     stopping: Option<Stopping>,
 }
 
@@ -216,6 +218,7 @@ impl Worker {
             retained,
             aside,
             making: None,
+            making_since: None,
             stopping: None,
         }
     }
@@ -455,13 +458,18 @@ impl Worker {
         let now = Instant::now();
         // A full log can be truncated as far as there are checkpoints, and nothing more comes that would make them due.
         let full = self.log.is_full();
+        // All partitions were taken up together, and their checkpoints grow old together. None of those is in a hurry, and one
+        // behind the other they would take both the processor and the disk from the rows.
+        let spacing = self.pace.checkpoint_age / (2 * self.owned.len() as u32).max(1);
+        let is_spaced = self.making_since.is_none_or(|since| now.duration_since(since) >= spacing);
         let due = |o: &&mut Owned| {
             let end = self.log.end(o.partition);
-            o.is_due(&self.pace, end, now, last || (full && o.next == end))
+            o.is_due(&self.pace, end, is_spaced.then_some(now), last || (full && o.next == end))
         };
         let owned = self.owned.iter_mut().filter(due).max_by_key(|o| o.next.0 - o.checkpointed.0)?;
         owned.checkpointed = owned.next;
         owned.checkpointed_at = now;
+        self.making_since = Some(now);
         let (partition, offset) = (owned.partition, owned.next);
         Some(Making::begin(&self.aside, self.log.id(), partition, offset, self.graph.snapshot(partition)))
     }

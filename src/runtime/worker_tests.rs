@@ -307,6 +307,27 @@ fn rows_do_not_wait_for_a_checkpoint_that_is_being_made() {
 }
 
 #[test]
+fn checkpoints_that_grow_old_together_are_made_with_time_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ticking(dir.path(), 5, &[1, 1]);
+    let checkpoint_age = Duration::from_secs(1000);
+    let pace = Pace { checkpoint_age, ..PACE };
+    let (mut worker, _, mut commits) = stepped_with(&log, pace, &[0, 0], Box::new(|job| job()));
+    while worker.advance().unwrap() {}
+    let mut commit = |worker: &mut Worker| {
+        let HandedOver { commit, .. } = worker.commit().then(|| commits.try_recv().unwrap())?;
+        worker.committed();
+        commit.checkpoint.as_ref().map(|checkpoint| checkpoint.partition.0)
+    };
+    assert_eq!(commit(&mut worker), None, "they are young");
+    let earlier = |at: Instant, by: Duration| at.checked_sub(by).expect("a clock has no beginning");
+    worker.owned.iter_mut().for_each(|owned| owned.checkpointed_at = earlier(owned.checkpointed_at, checkpoint_age));
+    assert_eq!([commit(&mut worker), commit(&mut worker)], [Some(1), None]);
+    worker.making_since = worker.making_since.map(|since| earlier(since, checkpoint_age / 4));
+    assert_eq!([commit(&mut worker), commit(&mut worker)], [Some(0), None]);
+}
+
+#[test]
 fn who_starts_anew_forgets_the_checkpoint_that_was_being_made_and_stops_only_when_all_is_taken_up() {
     let dir = tempfile::tempdir().unwrap();
     let log = ticking(dir.path(), 10, &[1]);
