@@ -28,7 +28,8 @@ pub(super) struct Making {
     partition: Partition,
     offset: Offset,
     log: Uuid,
-    encoded: Receiver<Vec<u8>>,
+    /// The bytes, and the state that they are of.
+    encoded: Receiver<(Vec<u8>, PartitionState)>,
 }
 
 impl Making {
@@ -38,20 +39,21 @@ impl Making {
         let worker = std::thread::current();
         aside(Box::new(move || {
             let bytes = checkpoint::encode(&state);
-            // Before anybody can ask for the next.
-            drop(state);
             // The worker may have started anew, and then waits for nothing.
-            let _ = sender.send(bytes);
+            let _ = sender.send((bytes, state));
             worker.unpark();
         }));
         Self { partition, offset, log, encoded }
     }
 
-    /// Gives the checkpoint, once, when it is there.
-    pub(super) fn ready(&self) -> Option<Checkpoint> {
+    /// Gives the checkpoint, once, when it is there, and the state that it is of. That is dropped by whoever made it: what another
+    /// thread frees, the allocator gives back only much later.
+    pub(super) fn ready(&self) -> Option<(Checkpoint, PartitionState)> {
         let &Self { partition, offset, log, ref encoded } = self;
         match encoded.try_recv() {
-            Ok(state) => Some(Checkpoint { partition, offset, log, version: CHECKPOINT_VERSION, state }),
+            Ok((bytes, copied)) => {
+                Some((Checkpoint { partition, offset, log, version: CHECKPOINT_VERSION, state: bytes }, copied))
+            }
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => unreachable!("a job is done, and encoding does not panic"),
         }

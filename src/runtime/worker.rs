@@ -389,7 +389,8 @@ impl Worker {
         outputs.retain(|partition, offset| committed(partition).is_some_and(|committed| offset >= committed));
     }
 
-    /// Hands what waits to the committer, if that is free, and tells how much waits. Gives whether it handed something over.
+    /// Hands what waits to the committer, if that is free, with the checkpoint that is made by now; tells how much waits, and
+    /// begins the next checkpoint. Gives whether it handed something over.
     pub(super) fn commit(&mut self) -> bool {
         let readiness = self.readiness();
         if self.retained.is_in_flight() || self.out_of_time() || readiness == Readiness::Growing {
@@ -398,13 +399,25 @@ impl Worker {
         }
         // What comes next has yet to grow; told before, so that the committer, who then hears of this, does not see less.
         self.committer.place.tell(if readiness == Readiness::Ready { Readiness::Growing } else { readiness });
-        let checkpoint = self.checkpoint(self.is_drained());
+        let made = self.making.as_ref().and_then(Making::ready);
+        self.making.take_if(|_| made.is_some());
+        let (checkpoint, state) = made.unzip();
         // A checkpoint goes with its partition's advance, also where that is empty: it must be fenced.
         let moves = |o: &&Owned| o.next > o.committed || checkpoint.as_ref().is_some_and(|c| c.partition == o.partition);
         let advances: Vec<_> = self.owned.iter().filter(moves).map(|o| self.advance_of(o)).collect();
-        if advances.is_empty() {
-            return false;
+        let hands_over = !advances.is_empty();
+        if hands_over {
+            self.hand_over(advances, checkpoint);
         }
+        // Behind the rows, which then do not wait for it. One at a time, whose copy of the state is all the memory that is taken.
+        drop(state);
+        if self.making.is_none() {
+            self.making = self.begin_checkpoint(self.is_drained());
+        }
+        hands_over
+    }
+
+    fn hand_over(&mut self, advances: Vec<Advance>, checkpoint: Option<Checkpoint>) {
         self.owned.iter_mut().for_each(|o| o.handed_over = o.handed_over.max(o.next));
         let commit = Arc::new(Commit { advances, outputs: self.pending.take(), checkpoint });
         self.retained.send(Arc::clone(&commit));
@@ -412,7 +425,6 @@ impl Worker {
         if self.committer.commits.blocking_send(handed_over).is_err() {
             tracing::debug!("the committer has ended");
         }
-        true
     }
 
     /// Tells whether the next commit should hold more. While a backlog is worked off nobody waits for the newest rows,
@@ -443,17 +455,7 @@ impl Worker {
         }
     }
 
-    /// Gives the checkpoint that was begun last, when it is made; begins the one that is most due, if one is. There is one at
-    /// a time: that keeps commits short, and its copy of the state is all the memory that is taken.
-    fn checkpoint(&mut self, last: bool) -> Option<Checkpoint> {
-        if self.making.is_none() {
-            self.making = self.begin_checkpoint(last);
-        }
-        let made = self.making.as_ref()?.ready()?;
-        self.making = None;
-        Some(made)
-    }
-
+    /// Begins the checkpoint that is most due, if one is.
     fn begin_checkpoint(&mut self, last: bool) -> Option<Making> {
         let now = Instant::now();
         // A full log can be truncated as far as there are checkpoints, and nothing more comes that would make them due.
