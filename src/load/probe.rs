@@ -36,7 +36,7 @@ impl Seen {
         histogram(self.seen.iter().map(|&(_, after)| after))
     }
 
-    /// Gives the latencies of those that were due within so long before or behind one of these moments.
+    /// Gives the latencies of those that were due within `near` before or behind one of these moments. Unit: microseconds.
     pub fn latency_about(&self, moments: &[Instant], near: Duration) -> Histogram<u64> {
         let is_near = |due: Instant| moments.iter().any(|&at| due.max(at) - due.min(at) <= near);
         histogram(self.seen.iter().filter(|&&(due, _)| is_near(due)).map(|&(_, after)| after))

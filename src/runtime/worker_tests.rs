@@ -250,6 +250,14 @@ fn stepped_with(
     (worker, muster, commits)
 }
 
+/// A place where states are encoded when somebody does the jobs that wait there.
+fn put_off() -> (Aside, Arc<Mutex<Vec<Job>>>) {
+    let jobs = Arc::<Mutex<Vec<Job>>>::default();
+    let waiting = Arc::clone(&jobs);
+    (Box::new(move |job| waiting.lock().unwrap().push(job)), jobs)
+}
+
+/// Has a worker take up all that was assumed.
 fn take_up(worker: &mut Worker) {
     while !worker.coming.is_empty() {
         worker.advance().unwrap();
@@ -281,11 +289,7 @@ fn what_a_checkpoint_brings_is_told_before_any_record_comes() {
 fn rows_do_not_wait_for_a_checkpoint_that_is_being_made() {
     let dir = tempfile::tempdir().unwrap();
     let log = ticking(dir.path(), 30, &[1]);
-    let jobs = Arc::<Mutex<Vec<Job>>>::default();
-    let aside: Aside = Box::new({
-        let jobs = Arc::clone(&jobs);
-        move |job| jobs.lock().unwrap().push(job)
-    });
+    let (aside, jobs) = put_off();
     let pace = Pace { checkpoint_records: 10, ..PACE };
     let (mut worker, _, mut commits) = stepped_with(&log, pace, &[0], aside);
     // Where its advance ends, and where its checkpoint stands.
@@ -332,11 +336,7 @@ fn checkpoints_that_grow_old_together_are_made_with_time_between() {
 fn who_starts_anew_forgets_the_checkpoint_that_was_being_made_and_stops_only_when_all_is_taken_up() {
     let dir = tempfile::tempdir().unwrap();
     let log = ticking(dir.path(), 10, &[1]);
-    let jobs = Arc::<Mutex<Vec<Job>>>::default();
-    let aside: Aside = Box::new({
-        let jobs = Arc::clone(&jobs);
-        move |job| jobs.lock().unwrap().push(job)
-    });
+    let (aside, jobs) = put_off();
     let (mut worker, _, mut commits) = stepped_with(&log, Pace { checkpoint_records: 10, ..PACE }, &[0], aside);
     worker.advance().unwrap();
     assert!(worker.commit() && worker.making.is_some());
