@@ -102,6 +102,62 @@ async fn whoever_keeps_a_chunk_open_keeps_nobody_from_writing(kind: Kind) {
     assert_eq!(fixture.texts(METHODS).await, ["btree"]);
 }
 
+async fn a_chunk_that_rests_gets_its_tree_while_the_backlog_lasts(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    let mut taken = fixture.take().await;
+    let mut bulk = async |taken, hour| {
+        let taken = fill(&fixture, taken, hour).await;
+        (taken, indexer.round(Filling::Bulk).await.unwrap().unwrap())
+    };
+    // While rows come for both, neither rests.
+    for _ in 0..10 {
+        taken = bulk(taken, 0).await.0;
+        taken = bulk(taken, 24).await.0;
+    }
+    assert_eq!(fixture.texts(METHODS).await, ["brin", "brin"]);
+    loop {
+        let (then, indexed) = bulk(taken, 24).await;
+        taken = then;
+        if indexed.built.is_empty() {
+            assert_eq!(indexed.waiting, 2, "it waits until it has it");
+            continue;
+        }
+        assert_eq!((indexed.built.len(), indexed.waiting), (1, 1));
+        break;
+    }
+    assert_eq!(fixture.texts(METHODS).await, ["brin", "btree"], "rows still come for the other");
+    // Nothing comes at all: that is no rest.
+    for _ in 0..10 {
+        assert_eq!(indexer.round(Filling::Bulk).await.unwrap().unwrap().built, [""; 0]);
+    }
+    assert_eq!(indexer.round(Filling::Steady).await.unwrap().unwrap().built.len(), 1);
+    assert_eq!(fixture.texts(METHODS).await, ["btree", "btree"]);
+}
+
+async fn two_chunks_get_their_trees_at_a_time(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    let mut taken = fixture.take().await;
+    for hour in [0, 1, 24] {
+        taken = fill(&fixture, taken, hour).await;
+    }
+    // The larger one is begun first, and waits.
+    let chunks = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'measurement'::regclass \
+                  ORDER BY pg_relation_size(inhrelid) DESC";
+    let larger = &fixture.texts(chunks).await[0];
+    let forgotten = fixture.database.client().await;
+    forgotten.batch_execute(&format!("BEGIN; LOCK TABLE {larger} IN ROW EXCLUSIVE MODE")).await.unwrap();
+    let making = tokio::spawn(async move { indexer.round(Filling::Steady).await });
+    while fixture.texts(METHODS).await != ["btree"] {
+        tokio::task::yield_now().await;
+    }
+    assert!(!making.is_finished(), "the other chunk had not to wait for this one");
+    forgotten.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(making.await.unwrap().unwrap().unwrap().built.len(), 2);
+    assert_eq!(fixture.texts(METHODS).await, ["btree", "btree"]);
+}
+
 async fn commits_go_to_and_fro_through_the_series(kind: Kind) {
     let fixture = Fixture::new(kind).await;
     let mut committer = fixture.committer().await;
@@ -145,6 +201,8 @@ on_every_server!(
     a_filled_chunk_gets_a_tree_and_an_empty_one_nothing,
     a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone,
     whoever_keeps_a_chunk_open_keeps_nobody_from_writing,
+    a_chunk_that_rests_gets_its_tree_while_the_backlog_lasts,
+    two_chunks_get_their_trees_at_a_time,
     commits_go_to_and_fro_through_the_series,
     what_a_broken_off_making_left_is_made_anew,
     one_daemon_makes_indexes_at_a_time,
