@@ -3,6 +3,7 @@
 //! Invariant: whatever breaks and however often a commit is tried, its rows are in the tables once
 //! or not at all, since each try begins by moving `progress` from the offset where the rows begin.
 
+use super::beside::beside_others;
 use super::bisect::{self, RefusedRow, WhollyRefused};
 use super::classes::{self, Class};
 use super::commit::{CommitError, Commits, Committed, Refused, StopReason, failed};
@@ -13,6 +14,10 @@ use super::rows::{self, Batch, Batches, Row, Sweep};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, is_forbidden, remedy, words};
 use super::{Progress, Store, StoreError, progress, ranges};
+use dataflows::model::Outputs;
+
+/// So many rows take milliseconds to sort, in which whoever waits for an answer is to have it.
+const SORTED_BESIDE_ROWS: usize = 10_000;
 
 /// Commits on one connection, made again when it is lost.
 ///
@@ -181,7 +186,10 @@ impl Committer {
     ) -> Result<Batches<'a>, CommitError> {
         let mut refused = self.refused.clone();
         refused.extend(found.iter().cloned());
-        if let Ok(batches) = rows::batches(commits, &self.classes, &refused, self.sweep) {
+        let sort = || rows::batches(commits, &self.classes, &refused, self.sweep);
+        let rows: usize = commits.outputs().map(Outputs::len).sum();
+        let sorted = if rows > SORTED_BESIDE_ROWS { beside_others(sort) } else { sort() };
+        if let Ok(batches) = sorted {
             return Ok(batches);
         }
         self.read_classes(session).await?;
