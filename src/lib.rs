@@ -5,6 +5,7 @@
 //! [`registry`] put in effect, has it decoded by [`decoder`], finds what changed and rolls it up, and
 //! [`store`] commits the rows. [`query`] reads tables and memory as one.
 
+mod beside;
 pub mod cli;
 pub mod client;
 pub mod codec;

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::shape::{Context, Parsed, Shape};
 use super::strangers::Strangers;
 use super::{auth, chirpstack, metrics};
+use crate::beside::beside_others;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +26,9 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 /// Gives the time at which something comes in.
 pub type Clock = Arc<dyn Fn() -> EventTime + Send + Sync>;
+
+/// Larger bodies take milliseconds to parse, in which whoever else waits for an answer is to have it. Unit: bytes.
+const PARSED_BESIDE_BYTES: usize = 256 << 10;
 
 struct Door<I> {
     intake: Arc<I>,
@@ -79,7 +83,8 @@ impl<I: Intake> Door<I> {
         let framing = body::check_headers(request.headers(), &self.limits)?;
         let body = body::read(request.into_body(), &self.limits, &self.room, access.tenant).await?;
         metrics::body(body.bytes.len());
-        let (uplinks, mut answer) = self.parse(shape, framing, &access, &body.bytes)?;
+        let parse = || self.parse(shape, framing, &access, &body.bytes);
+        let (uplinks, mut answer) = if body.bytes.len() > PARSED_BESIDE_BYTES { beside_others(parse) } else { parse() }?;
         drop(body);
         if !uplinks.is_empty() {
             let accepted = self.intake.accept(&access, uplinks).await?;

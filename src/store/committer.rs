@@ -3,7 +3,6 @@
 //! Invariant: whatever breaks and however often a commit is tried, its rows are in the tables once
 //! or not at all, since each try begins by moving `progress` from the offset where the rows begin.
 
-use super::beside::beside_others;
 use super::bisect::{self, RefusedRow, WhollyRefused};
 use super::classes::{self, Class};
 use super::commit::{CommitError, Commits, Committed, Refused, StopReason, failed};
@@ -14,6 +13,7 @@ use super::rows::{self, Batch, Batches, Row, Sweep};
 use super::session::{Failure, Session};
 use super::sqlstate::{Remedy, answer_lost, is_forbidden, remedy, words};
 use super::{Progress, Store, StoreError, progress, ranges};
+use crate::beside::beside_others;
 use dataflows::model::Outputs;
 
 /// So many rows take milliseconds to sort, in which whoever waits for an answer is to have it.

@@ -17,7 +17,6 @@
 //! | `maintenance` | makes chunks ahead and their indexes, merges partials, drops what is past its retention, puts chunks into the columnstore |
 
 mod adoption;
-mod beside;
 mod bisect;
 mod catalogue;
 mod checkpoint;

@@ -5,7 +5,7 @@ use tokio::task::block_in_place;
 
 /// Does the work here, and lets the tasks of this thread go on elsewhere meanwhile. Costs a wake of another thread. Where the
 /// runtime has but one thread, they wait.
-pub(super) fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn beside_others<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
         _ => work(),
