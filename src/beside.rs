@@ -3,8 +3,8 @@
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Does the work here, and lets the tasks of this thread go on elsewhere meanwhile. Costs a wake of another thread. Where the
-/// runtime has but one thread, they wait.
+/// Does the work here, and lets the tasks of this thread go on elsewhere meanwhile. Costs a wake of another thread. In a
+/// current-thread runtime, as tests have, they wait.
 pub(crate) fn beside_others<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_runtime_of_one_thread_does_it_where_it_is() {
+    async fn a_current_thread_runtime_does_it_where_it_is() {
         assert_eq!(beside_others(|| 7), 7);
     }
 

@@ -125,8 +125,10 @@ enum Command {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(task_threads()).enable_all().thread_name("weir-tokio").build();
-    let runtime = runtime.context("starting threads")?;
+    if matches!(cli.command, Command::Serve(_)) {
+        runtime.worker_threads(task_threads());
+    }
+    let runtime = runtime.enable_all().thread_name("weir-tokio").build().context("starting threads")?;
     let settings = cli.settings;
     match cli.command {
         Command::Serve(serve) => runtime.block_on(serve.run(&settings)),
@@ -146,7 +148,7 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Threads for all that waits: requests, answers, the database. Half of the processors, for the graph, the log and PostgreSQL
+/// Threads of the daemon for all that waits: requests, answers, the database. Half of the processors, for the graph, the log and PostgreSQL
 /// want the rest. A thread for each wakes another for every uplink that it hears: with one on two processors 463 webhooks
 /// a second take an eighth less of them.
 fn task_threads() -> usize {

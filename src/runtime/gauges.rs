@@ -44,7 +44,10 @@ pub(super) fn describe() {
     describe_gauge!(DATABASE, "1 while the database can be reached and takes commits.");
     describe_gauge!(DEVICES, "Devices in effect.");
     describe_gauge!(DECODERS_SUSPENDED, "Decoders that are not run for a while, each counted for each tenant.");
-    describe_gauge!(CHUNKS_WAITING, "Chunks or partitions that get their index when the backlog is worked off.");
+    describe_gauge!(
+        CHUNKS_WAITING,
+        "Chunks or partitions that get their B-tree when they have come to rest or the backlog is worked off."
+    );
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of the log on disk.");
     describe_counter!(
         UPLINKS,

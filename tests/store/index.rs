@@ -4,9 +4,13 @@ use crate::fixture::{DAY, DEVICE, Fixture, after, commit, placed, stored};
 use crate::on_every_server;
 use crate::support::database::Kind;
 use dataflows::model::{ClassNo, EventTime, FieldNo, HOUR_US, Outputs, SeriesId, Stored};
+use std::time::Duration;
+use tokio::time::timeout;
 use weir::store::maintenance::{Filling, Indexer};
 use weir::store::{Commits, Taken};
 
+/// What never takes so long.
+const LONG: Duration = Duration::from_secs(60);
 /// Rows of many series: more than a page.
 const ROWS: u16 = 2_000;
 
@@ -116,23 +120,54 @@ async fn a_chunk_that_rests_gets_its_tree_while_the_backlog_lasts(kind: Kind) {
         taken = bulk(taken, 24).await.0;
     }
     assert_eq!(fixture.texts(METHODS).await, ["brin", "brin"]);
-    loop {
+    let older =
+        "SELECT i.inhrelid::regclass::text FROM pg_inherits i WHERE i.inhparent = 'measurement'::regclass ORDER BY i.inhrelid";
+    let older = fixture.texts(older).await.remove(0);
+    let mut built = Vec::new();
+    for _ in 0..200 {
         let (then, indexed) = bulk(taken, 24).await;
-        taken = then;
-        if indexed.built.is_empty() {
-            assert_eq!(indexed.waiting, 2, "it waits until it has it");
-            continue;
+        (taken, built) = (then, indexed.built);
+        if !built.is_empty() {
+            assert_eq!(indexed.waiting, 1);
+            break;
         }
-        assert_eq!((indexed.built.len(), indexed.waiting), (1, 1));
-        break;
+        assert_eq!(indexed.waiting, 2, "it waits until it has it");
     }
-    assert_eq!(fixture.texts(METHODS).await, ["brin", "btree"], "rows still come for the other");
-    // Nothing comes at all: that is no rest.
-    for _ in 0..10 {
-        assert_eq!(indexer.round(Filling::Bulk).await.unwrap().unwrap().built, [""; 0]);
+    assert_eq!(built, [older], "rows still come for the other");
+    assert_eq!(fixture.texts(METHODS).await, ["brin", "btree"]);
+    for _ in 0..30 {
+        indexer.round(Filling::Bulk).await.unwrap();
     }
+    assert_eq!(fixture.texts(METHODS).await, ["brin", "btree"], "where nothing comes at all, that is no rest");
     assert_eq!(indexer.round(Filling::Steady).await.unwrap().unwrap().built.len(), 1);
     assert_eq!(fixture.texts(METHODS).await, ["btree", "btree"]);
+}
+
+async fn what_is_made_over_a_lost_connection_keeps_nobody_waiting(kind: Kind) {
+    let fixture = Fixture::new(kind).await;
+    let mut indexer = Indexer::new(&fixture.store);
+    let mut taken = fill(&fixture, fixture.take().await, 0).await;
+    indexer.round(Filling::Bulk).await.unwrap();
+    let chunk =
+        &fixture.texts("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'measurement'::regclass").await[0];
+    let forgotten = fixture.database.client().await;
+    forgotten.batch_execute(&format!("BEGIN; LOCK TABLE {chunk} IN ROW EXCLUSIVE MODE")).await.unwrap();
+    let beside = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                  AND query LIKE 'CREATE INDEX CONCURRENTLY%deduplicate_items%' AND wait_event_type = 'Lock'";
+    let waits = async {
+        while fixture.number(beside).await == 0 {
+            taken = fill(&fixture, taken, 24).await;
+            indexer.round(Filling::Bulk).await.unwrap();
+        }
+    };
+    timeout(LONG, waits).await.expect("the chunk at rest is begun, and waits for whoever keeps it open");
+    let first = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database \
+                 WHERE datname = current_database() AND locktype = 'advisory' AND objid = 3) t";
+    assert_eq!(fixture.number(first).await, 1);
+    let goes_on = async { while !matches!(indexer.round(Filling::Bulk).await, Ok(Some(_))) {} };
+    timeout(LONG, goes_on).await.expect("the other connection was given up too");
+    forgotten.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(indexer.round(Filling::Steady).await.unwrap().unwrap().built.len(), 2);
 }
 
 async fn two_chunks_get_their_trees_at_a_time(kind: Kind) {
@@ -149,10 +184,12 @@ async fn two_chunks_get_their_trees_at_a_time(kind: Kind) {
     let forgotten = fixture.database.client().await;
     forgotten.batch_execute(&format!("BEGIN; LOCK TABLE {larger} IN ROW EXCLUSIVE MODE")).await.unwrap();
     let making = tokio::spawn(async move { indexer.round(Filling::Steady).await });
-    while fixture.texts(METHODS).await != ["btree"] {
-        tokio::task::yield_now().await;
-    }
-    assert!(!making.is_finished(), "the other chunk had not to wait for this one");
+    let other = async {
+        while fixture.texts(METHODS).await != ["btree"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, other).await.expect("the other chunk has not to wait for this one");
     forgotten.batch_execute("COMMIT").await.unwrap();
     assert_eq!(making.await.unwrap().unwrap().unwrap().built.len(), 2);
     assert_eq!(fixture.texts(METHODS).await, ["btree", "btree"]);
@@ -202,6 +239,7 @@ on_every_server!(
     a_chunk_filled_from_a_backlog_gets_its_tree_when_that_is_gone,
     whoever_keeps_a_chunk_open_keeps_nobody_from_writing,
     a_chunk_that_rests_gets_its_tree_while_the_backlog_lasts,
+    what_is_made_over_a_lost_connection_keeps_nobody_waiting,
     two_chunks_get_their_trees_at_a_time,
     commits_go_to_and_fro_through_the_series,
     what_a_broken_off_making_left_is_made_anew,

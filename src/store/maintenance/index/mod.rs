@@ -1,7 +1,7 @@
 //! Gives each chunk or partition of a table with series the index that suits how it is filled.
 //!
 //! Invariant: what holds more than a page has an index by series within one round, and a B-tree once
-//! the steady state is reached. Rows are read meanwhile, and written too, but for the seconds at the end of a backlog.
+//! the steady state is reached. Rows are read meanwhile, and written too, but for the seconds in which their chunk gets its B-tree.
 //!
 //! A B-tree is the best index to read one series by, and four fifths of what PostgreSQL does for a row
 //! that is copied. Few rows a second never notice; a backlog does. So a chunk that is begun while a backlog is
@@ -24,8 +24,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{CancelToken, Client, Error, NoTls};
 
 /// Held by the connections of the daemon that makes indexes, one each, so that no other makes any before both are gone.
 const LOCKS: [i64; LANES] = [0x7765_6972_0000_0003, 0x7765_6972_0000_0004];
@@ -62,7 +63,8 @@ pub struct Indexer {
     store: Store,
     lanes: Option<Lanes>,
     growth: HashMap<String, Growth>,
-    /// While a backlog is worked off, over the second connection: rounds go on over the first.
+    /// While a backlog is worked off, over the second connection: rounds go on over the first, though a chunk that is begun
+    /// meanwhile waits with its BRIN.
     planting: Option<Planting>,
 }
 
@@ -76,6 +78,23 @@ struct Lanes {
 struct Planting {
     chunk: String,
     made: JoinSet<Result<(), Error>>,
+    running: CancelToken,
+}
+
+impl Drop for Planting {
+    fn drop(&mut self) {
+        // The server would go on, for hours where somebody keeps the chunk open, and hold the lock of its connection.
+        if !self.made.is_empty()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let running = self.running.clone();
+            runtime.spawn(async move {
+                if let Err(error) = running.cancel_query(NoTls).await {
+                    tracing::debug!(%error, "the making of an index was not broken off");
+                }
+            });
+        }
+    }
 }
 
 impl Indexer {
@@ -88,9 +107,11 @@ impl Indexer {
     ///
     /// Errors: a connection is lost. What only one table refuses is in [`Indexed::postponed`].
     pub async fn round(&mut self, filling: Filling) -> Result<Option<Indexed>, StoreError> {
-        let lanes = match self.lanes.take() {
-            Some(lanes) if !lanes.clients.iter().any(|client| client.is_closed()) => lanes,
-            _ => {
+        // Those that are of no use any more go before others are made, for they may hold a lock.
+        let usable = self.lanes.take().filter(|lanes| !lanes.clients.iter().any(|client| client.is_closed()));
+        let lanes = match usable {
+            Some(lanes) => lanes,
+            None => {
                 self.planting = None;
                 match self.connect().await? {
                     Some(lanes) => lanes,
@@ -154,7 +175,12 @@ impl Indexer {
         if let Some(growth) = self.growth.get_mut(&chunk) {
             growth.rest_anew();
         }
-        indexed.note(&chunk, made.expect("making an index does not panic"))
+        match made {
+            Ok(planted) => indexed.note(&chunk, planted),
+            // The runtime ends.
+            Err(error) if error.is_cancelled() => Ok(()),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Does what is due for each chunk, and gives those that are to get their B-tree now.
@@ -167,9 +193,9 @@ impl Indexer {
                 let chunks = lanes.chunks.of(client, &table).await.doing("the indexes could not be read")?;
                 let known: Vec<Growth> =
                     chunks.iter().map(|chunk| self.growth.get(&chunk.name).copied().unwrap_or_default()).collect();
-                let grown = chunks.iter().zip(&known).filter(|(chunk, growth)| growth.has_grown(chunk)).count();
+                let any_grew = chunks.iter().zip(&known).any(|(chunk, growth)| growth.has_grown(chunk));
                 for (chunk, mut growth) in chunks.into_iter().zip(known) {
-                    growth.see(&chunk, grown > 0);
+                    growth.see(&chunk, any_grew);
                     let name = chunk.name.clone();
                     if self.planting.as_ref().is_some_and(|planting| planting.chunk == name) {
                         // Whatever is done to it waits for its B-tree.
@@ -178,7 +204,7 @@ impl Indexer {
                         match chunk.tend(client, filling, &mut growth).await {
                             Ok(Tended::Well) => {}
                             Ok(Tended::Waits) => indexed.waiting += 1,
-                            Ok(Tended::Bare) => bare.push(chunk),
+                            Ok(Tended::Due) => bare.push(chunk),
                             Err(error) => {
                                 indexed.waiting += 1;
                                 indexed.note(&name, Err(error))?;
@@ -212,8 +238,9 @@ impl Lanes {
     /// Begins to give a chunk its B-tree over the second connection.
     fn plant_beside(&self, bare: Chunk) -> Planting {
         let (chunk, client, mut made) = (bare.name.clone(), Arc::clone(&self.clients[1]), JoinSet::new());
+        let running = client.cancel_token();
         made.spawn(async move { bare.plant(&client).await });
-        Planting { chunk, made }
+        Planting { chunk, made, running }
     }
 }
 
