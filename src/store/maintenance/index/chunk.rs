@@ -18,16 +18,21 @@ const LOCK_PATIENCE: &str = "2s";
 /// two thirds of the work. Larger ones get theirs beside the writing: a commit gives up after fifteen seconds. Unit: bytes.
 const AT_ONCE_BYTES_MAX: i64 = 768 << 20;
 
-/// The chunks or partitions of a table with their indexes by series: both kinds inherit from it.
+/// The chunks or partitions of a table with their indexes by series: both kinds inherit from it. From the catalogue's tables
+/// alone: `pg_get_indexdef` fails where an index is being dropped.
 const CHUNKS: &str = "SELECT c.oid::regclass::text, coalesce(pg_relation_size(c.oid), 0), \
               coalesce(bool_or(x.valid AND x.tree), false), \
               coalesce(array_agg(x.name) FILTER (WHERE x.valid AND NOT x.tree), '{}'), \
               coalesce(array_agg(x.name) FILTER (WHERE NOT x.valid), '{}') \
        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'r' \
-       LEFT JOIN (SELECT indrelid, indexrelid::regclass::text AS name, indisvalid AS valid, \
-                         strpos(pg_get_indexdef(indexrelid), ' USING btree (' || $2) > 0 AS tree, \
-                         strpos(pg_get_indexdef(indexrelid), ' USING brin (series_id') > 0 AS brin \
-                  FROM pg_index WHERE indpred IS NULL) x ON x.indrelid = c.oid AND (x.tree OR x.brin) \
+       LEFT JOIN (SELECT n.indrelid, n.indexrelid::regclass::text AS name, n.indisvalid AS valid, \
+                         m.amname = 'btree' AND starts_with(k.columns, $2 || ', ') AS tree, \
+                         m.amname = 'brin' AND starts_with(k.columns, 'series_id, ') AS brin \
+                  FROM pg_index n JOIN pg_class o ON o.oid = n.indexrelid JOIN pg_am m ON m.oid = o.relam \
+                  CROSS JOIN LATERAL (SELECT string_agg(coalesce(a.attname, '?') || ', ', '' ORDER BY u.nth) AS columns \
+                                      FROM unnest(n.indkey::int2[]) WITH ORDINALITY u (no, nth) \
+                                      LEFT JOIN pg_attribute a ON a.attrelid = n.indrelid AND a.attnum = u.no) k \
+                  WHERE n.indpred IS NULL) x ON x.indrelid = c.oid AND (x.tree OR x.brin) \
        WHERE i.inhparent = to_regclass($1) GROUP BY c.oid ORDER BY c.oid";
 
 /// Lists the chunks of a table: asked for each table after each commit of a backlog, so it is planned once.
