@@ -148,9 +148,9 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Threads of the daemon for all that waits: requests, answers, the database. Half of the processors, for the graph, the log and PostgreSQL
-/// want the rest. A thread for each wakes another for every uplink that it hears: with one on two processors 463 webhooks
-/// a second take an eighth less of them.
+/// Threads of the daemon for all that waits: requests, answers, the database. Half of the processors, for the graph, the
+/// log and PostgreSQL want the rest. Threads wake each other for every uplink that they hear: with one on two processors
+/// 500 webhooks a second take an eighth less of them.
 fn task_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     (processors / 2).max(1)
